@@ -1,0 +1,109 @@
+"""From settings to exporters and pipelines."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace.export import SpanExporter
+
+from asynctrace import _threads
+from asynctrace.config import Config
+from asynctrace.errors import ConfigError
+
+from .adapters import SyncExporterAdapter
+from .console import ConsoleExporter
+from .contracts import Exporter
+from .pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from .otlp_http import Endpoint, OtlpHttpExporter
+
+
+NO_LIMIT = 366 * 24 * 3600.0
+"""Seconds. Event loops do not take infinity for a time."""
+
+
+async def build_exporters(config: Config) -> list[Exporter]:
+    """The exporters that `config` names, in its order. Nothing is connected yet.
+
+    Raises:
+        ConfigError: a certificate cannot be read, or a protocol is not to be had.
+    """
+    return [await _build(given, config) for given in config.exporters]
+
+
+def build_pipelines(
+    exporters: Sequence[Exporter],
+    config: Config,
+    *,
+    resource: Callable[[], Resource],
+    alarm: Callable[[], None],
+) -> list[Pipeline]:
+    """One pipeline for each exporter, under names that are unique."""
+    return [
+        Pipeline(
+            exporter,
+            name=name,
+            resource=resource,
+            alarm=alarm,
+            max_queue_size=config.max_queue_size,
+            max_queue_bytes=config.max_queue_bytes,
+            max_export_batch_size=config.max_export_batch_size,
+            schedule_delay=config.schedule_delay,
+            attempt_timeout=config.timeout or NO_LIMIT,
+            export_timeout=config.export_timeout or NO_LIMIT,
+        )
+        for name, exporter in zip(unique_names(exporters), exporters, strict=True)
+    ]
+
+
+def unique_names(exporters: Sequence[Exporter]) -> list[str]:
+    """Each exporter's own name, with a number from the second of that name on."""
+    names: list[str] = []
+    for exporter in exporters:
+        same = sum(1 for name in names if name.partition("#")[0] == exporter.name)
+        names.append(f"{exporter.name}#{same + 1}" if same else exporter.name)
+    return names
+
+
+async def _build(given: Any, config: Config) -> Exporter:
+    if given == "console":
+        return ConsoleExporter()
+    if given == "otlp":
+        return await _build_otlp(config)
+    if isinstance(given, Exporter):
+        return given
+    return SyncExporterAdapter(cast("SpanExporter", given))
+
+
+async def _build_otlp(config: Config) -> Exporter:
+    if config.protocol == "grpc":
+        raise ConfigError("protocol", config.protocol, "use http/protobuf or http/json")
+    endpoint_type, exporter_type = await _import_http()
+    endpoint = endpoint_type(
+        url=config.endpoint,
+        headers=config.headers,
+        json=config.protocol == "http/json",
+        compression=config.compression,
+        certificate=config.certificate,
+        client_certificate=config.client_certificate,
+        client_key=config.client_key,
+    )
+    try:
+        return await exporter_type.create(endpoint)
+    except OSError as error:
+        setting, value = (
+            ("client_certificate", config.client_certificate)
+            if config.client_certificate
+            else ("certificate", config.certificate)
+        )
+        raise ConfigError(setting, value, f"give files in PEM format ({error})") from error
+
+
+async def _import_http() -> tuple[type[Endpoint], type[OtlpHttpExporter]]:
+    """Import aiohttp's client in a thread: where it is new, that takes a third of a second."""
+    module = await _threads.call(importlib.import_module, f"{__package__}.otlp_http")
+    return module.Endpoint, module.OtlpHttpExporter

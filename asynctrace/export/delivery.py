@@ -1,0 +1,280 @@
+"""All pipelines of one `Tracing`, and the host that they run on.
+
+`on_end` may be called in any thread and in a finalizer: it encodes the span once and appends it to
+each queue, without a lock and without waiting. The pipelines' tasks run on the loop of `init`; when
+that loop is gone or never was (a fork, a closed loop, a plain thread), the first accepted span
+starts a daemon thread with a loop of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Protocol, TypeVar
+
+from opentelemetry import context as otel_context
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+
+from asynctrace.trace.encoding import encode
+from asynctrace.trace.sink import Faults
+from asynctrace.trace.span import Span
+
+from .contracts import SpanDropReason
+from .host import Host
+from .pipeline import CLOSE_GRACE, Pipeline
+from .queue import AtomicCounter
+from .reports import ExporterReport
+from .scrub import Scrub, scrub_span
+
+T = TypeVar("T")
+
+
+class SyncControl(Protocol):
+    """What the SDK's synchronous `force_flush` and `shutdown` of a provider come to."""
+
+    def force_flush(self, timeout: float) -> bool: ...
+
+    def shutdown(self) -> None: ...
+
+
+class Delivery:
+    """The sink of a `TracerProvider`: fans ended spans out to the pipelines."""
+
+    def __init__(self, *, scrub: Scrub | None = None, max_early: int = 2048) -> None:
+        self.pipelines: Sequence[Pipeline] = ()
+        self.control: SyncControl | None = None
+        self.on_host_lost: Callable[[], None] = _nothing
+        self.on_own_host: Callable[[], None] = _nothing
+        self._scrub = scrub
+        self._early: deque[Span] = deque(maxlen=max_early)
+        self._opened = False
+        self._faults: dict[str, AtomicCounter] = {}
+        self._contain = Faults(self)
+        self._host: Host | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopped: asyncio.Event | None = None
+        self._rehosting = threading.Lock()
+        self._closing = False
+        self._drop_reason = SpanDropReason.DEADLINE
+
+    # ---- any thread
+
+    def on_end(self, span: Span) -> None:
+        """Encode an ended span and queue it for every exporter. Never raises, never waits."""
+        if not self._opened:
+            self._early.append(span)
+            self._queue_early()  # another thread may have opened just now, and missed this one
+            return
+        data: bytes | None = None
+        for pipeline in self.pipelines:
+            if not pipeline.queue.admits():
+                continue
+            if data is None:
+                try:
+                    if self._scrub is not None:
+                        scrub_span(span, self._scrub, self._contain)
+                    data = encode(span)
+                except Exception as error:
+                    self._contain("encoding", error)
+                    pipeline.queue.refuse(SpanDropReason.ENCODING)
+                    continue
+            pipeline.append(
+                (span._instrumentation_scope, data, span if pipeline.needs_spans else None)
+            )
+
+    def open(self, pipelines: Sequence[Pipeline]) -> None:
+        """Take the pipelines into use; the spans that ended before are queued now."""
+        self.pipelines = tuple(pipelines)
+        self._opened = True
+        self._queue_early()
+
+    def _queue_early(self) -> None:
+        if not self._opened:
+            return
+        with suppress(IndexError):
+            while True:
+                self.on_end(self._early.popleft())
+
+    def fault(self, where: str, error: BaseException) -> None:
+        """Count an exception that was contained; whoever contained it logs it."""
+        del error
+        counter = self._faults.get(where) or self._faults.setdefault(where, AtomicCounter())
+        counter.increment()
+
+    @property
+    def faults(self) -> Mapping[str, int]:
+        return {where: counter.read() for where, counter in list(self._faults.items())}
+
+    @property
+    def host(self) -> Host | None:
+        """Where the pipelines run; None when there is no such place at present."""
+        host = self._host
+        return host if host is not None and host.serving else None
+
+    def force_flush(self, timeout: float) -> bool:
+        return self.control.force_flush(timeout) if self.control else True
+
+    def shutdown(self) -> None:
+        if self.control:
+            self.control.shutdown()
+
+    def ensure_host(self) -> Host | None:
+        """The host; a daemon thread becomes it when there is none. None if none can be started."""
+        # Not a blocking acquire: a finalizer may run while its own thread is in here.
+        if self.host is None and self._rehosting.acquire(blocking=False):
+            try:
+                if self.host is None:
+                    self._host = Host.in_thread(self._serve)
+                    self.on_own_host()
+            except RuntimeError as error:
+                self._contain("host", error)
+            finally:
+                self._rehosting.release()
+        return self.host
+
+    def call_host(self) -> None:
+        """Have the pipelines look at their queues; what a pipeline calls when a batch is full."""
+        host = self._host
+        if host is None or not host.post(self._wake_pipelines):
+            self.ensure_host()
+
+    # ---- the host
+
+    def adopt_running_loop(self) -> Host:
+        """The running loop becomes the host, because the old one is gone or stands still."""
+        self._host = Host(asyncio.get_running_loop())
+        self.start()
+        return self._host
+
+    def start(self) -> None:
+        """Start the drain tasks on the running loop, which becomes the host."""
+        loop = asyncio.get_running_loop()
+        if self._host is None or self._host.loop is not loop:
+            self._host = Host(loop)
+        for task in self._tasks:
+            with suppress(RuntimeError):  # of a loop that stands still, or is closed by now
+                task.get_loop().call_soon_threadsafe(task.cancel)
+        self._stopped = asyncio.Event()
+        context = _quiet_context()
+        self._tasks = [
+            loop.create_task(pipeline.run(), name=f"asynctrace {pipeline.name}", context=context)
+            for pipeline in self.pipelines
+        ]
+        for task in self._tasks:
+            task.add_done_callback(self._task_ended)
+
+    async def flush(self, deadline: float) -> tuple[dict[str, ExporterReport], bool]:
+        """Deliver what is queued; a report per exporter, and whether the deadline passed."""
+        results = await asyncio.gather(*(pipeline.flush(deadline) for pipeline in self.pipelines))
+        reports = {
+            pipeline.name: report
+            for pipeline, (report, _) in zip(self.pipelines, results, strict=True)
+        }
+        return reports, any(timed_out for _, timed_out in results)
+
+    async def close(self, deadline: float) -> bool:
+        """Empty the queues until `deadline`, then cut and count the rest.
+
+        Returns whether the deadline passed first. Ends within two `CLOSE_GRACE` of it.
+        """
+        self._closing = True
+        for pipeline in self.pipelines:
+            pipeline.begin_close(deadline)
+        timed_out = False
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=max(0.0, deadline - time.monotonic()))
+            timed_out = bool(late)
+            if late:
+                for task in late:
+                    task.cancel()
+                await asyncio.wait(late, timeout=1.5 * CLOSE_GRACE)
+        for pipeline in self.pipelines:
+            pipeline.close_books(self._drop_reason)
+        if self._stopped is not None:
+            self._stopped.set()
+        return timed_out
+
+    def abort(self) -> None:
+        """Cut a `close` that is under way: what is not delivered by now is dropped."""
+        self._drop_reason = SpanDropReason.CANCELLED
+        for task in self._tasks:
+            task.cancel()
+
+    async def _serve(self) -> None:
+        """The life of a host of our own."""
+        self.start()
+        assert self._stopped is not None
+        await self._stopped.wait()
+
+    def _wake_pipelines(self) -> None:
+        for pipeline in self.pipelines:
+            pipeline.wake()
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._contain("drain task", error)
+        if not self._closing and self._host is not None and task in self._tasks:
+            # The loop is being closed around us: `asyncio.run` cancels every task at its end.
+            self._host = None
+            self.on_host_lost()
+
+    # ---- the process
+
+    def after_fork(self) -> None:
+        """In a forked child: start empty and without a host."""
+        self._host = None
+        self._tasks = []
+        self._stopped = None
+        self._rehosting = threading.Lock()
+        self._faults = {}
+        for pipeline in self.pipelines:
+            pipeline.forget()
+
+    def export_at_exit(self, deadline: float) -> None:
+        """Send what is left while the interpreter exits: no loop can be relied upon any more."""
+        self._closing = True
+        host = self.host
+        if host is not None and host.owned:
+            future = asyncio.run_coroutine_threadsafe(self.close(deadline), host.loop)
+            try:
+                future.result(max(0.0, deadline - time.monotonic()) + 3 * CLOSE_GRACE)
+            except Exception as error:
+                self._contain("exit", error)
+            return
+        for pipeline in self.pipelines:
+            pipeline.queue.closed = True
+            pipeline.export_at_exit(deadline)
+
+    def __repr__(self) -> str:
+        return f"<Delivery host={self._host!r} pipelines={list(self.pipelines)!r}>"
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
+
+
+def _quiet_context() -> contextvars.Context:
+    """No current span, and our own requests are not traced by anybody's instrumentation."""
+    context = contextvars.Context()
+
+    def suppress() -> None:
+        with suppress_instrumentation():
+            suppressed = otel_context.get_current()
+        otel_context.attach(suppressed)
+
+    context.run(suppress)
+    return context
+
+
+def run_from_thread(host: Host, work: Coroutine[Any, Any, T], timeout: float) -> T | None:
+    """Wait in a plain thread for `work` on the host; None when it takes longer than `timeout`."""
+    future = asyncio.run_coroutine_threadsafe(work, host.loop)
+    try:
+        return future.result(timeout)
+    except TimeoutError:
+        return None

@@ -1,0 +1,98 @@
+"""The book of one pipeline: what became of each span, and who waits to hear of it.
+
+Only the host writes in it. Batches are settled in the order in which their spans were queued, so
+one number, `settled`, says up to which span everything is known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from .reports import ExporterReport
+
+
+@dataclass(slots=True)
+class Flush:
+    """Somebody waits until the spans up to `target` are settled."""
+
+    target: int
+    exported: int
+    failed: int
+    dropped: Counter[str]
+    done: asyncio.Future[None] | None = None
+    report: ExporterReport | None = None
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Counts of spans that left the queue, and the flushes that wait for them."""
+
+    exported: int = 0
+    failed: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    in_flight: int = 0
+    retries: int = 0
+    last_error: str | None = None
+    last_error_time: float | None = None
+    last_success_time: float | None = None
+    flushes: list[Flush] = field(default_factory=list)
+    flushes_begun: int = 0
+    closed: bool = False
+
+    @property
+    def settled(self) -> int:
+        return self.exported + self.failed + self.dropped.total()
+
+    def settle(
+        self, *, exported: int = 0, failed: int = 0, dropped: int = 0, reason: str = ""
+    ) -> None:
+        """Enter what became of the spans in flight and tell the flushes that are complete."""
+        if self.closed:
+            return
+        self.exported += exported
+        self.failed += failed
+        if dropped:
+            self.dropped[reason] += dropped
+        self.in_flight = 0
+        for flush in [flush for flush in self.flushes if flush.target <= self.settled]:
+            self.flushes.remove(flush)
+            self._complete(flush)
+
+    def begin_flush(self, target: int) -> Flush:
+        """Note a flush of all spans up to the sequence number `target`."""
+        flush = Flush(target, self.exported, self.failed, Counter(self.dropped))
+        self.flushes_begun += 1
+        if target > self.settled:
+            flush.done = asyncio.get_running_loop().create_future()
+            self.flushes.append(flush)
+        else:
+            self._complete(flush)
+        return flush
+
+    def end_flush(self, flush: Flush) -> ExporterReport:
+        """What became of the flush's spans so far; it waits no longer."""
+        if flush in self.flushes:
+            self.flushes.remove(flush)
+        return flush.report or self._report(flush)
+
+    def next_target(self) -> int | None:
+        """Where the next batch must end so that a flush's figures are exact."""
+        return min((flush.target for flush in self.flushes), default=None)
+
+    def _complete(self, flush: Flush) -> None:
+        # The figures are taken here, not when the waiter wakes: the next batch may be settled then.
+        flush.report = self._report(flush)
+        if flush.done is not None and not flush.done.done():
+            flush.done.set_result(None)
+
+    def _report(self, flush: Flush) -> ExporterReport:
+        return ExporterReport(
+            exported=self.exported - flush.exported,
+            failed=self.failed - flush.failed,
+            dropped=MappingProxyType(dict(self.dropped - flush.dropped)),
+            pending=max(0, flush.target - self.settled),
+            last_error=self.last_error,
+        )

@@ -1,0 +1,251 @@
+"""OTLP over HTTP, with aiohttp's client. Importing this imports aiohttp.
+
+https://opentelemetry.io/docs/specs/otlp/#otlphttp: what counts as delivered, what may be retried.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import http.client
+import socket
+import ssl
+import time
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from asynctrace import _threads
+from asynctrace.otlp import decode, json
+
+from .contracts import Batch, Delivered, Outcome, Undelivered
+from .resolver import DaemonResolver
+from .retry import parse_retry_after
+
+RETRYABLE = frozenset({429, 502, 503, 504})
+MAX_ANSWER = 64 * 1024
+"""Bytes of an answer that are read; it holds a short message or nothing."""
+PROTOBUF = "application/x-protobuf"
+JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """Where spans go and how."""
+
+    url: str
+    headers: Mapping[str, str]
+    json: bool = False
+    """OTLP as JSON; as binary protobuf otherwise."""
+    compression: str = "none"
+    """`none`, `gzip` or `deflate`."""
+    certificate: str | None = None
+    client_certificate: str | None = None
+    client_key: str | None = None
+
+    def tls_context(self) -> ssl.SSLContext | None:
+        """The TLS settings, or None for plain HTTP. Reads files: not on the event loop.
+
+        Raises:
+            OSError: a file cannot be read, or does not hold what it should (`ssl.SSLError`).
+        """
+        if urlsplit(self.url).scheme != "https":
+            return None
+        context = ssl.create_default_context(cafile=self.certificate)
+        if self.client_certificate:
+            context.load_cert_chain(self.client_certificate, self.client_key)
+        return context
+
+    @property
+    def needs_work(self) -> bool:
+        """Whether `encode` does enough to be kept off the event loop."""
+        return self.json or self.compression != "none"
+
+    def encode(self, body: bytes) -> bytes:
+        """The body of a request, from the binary protobuf of a batch."""
+        if self.json:
+            body = json.encode_json(decode.decode_request(body))
+        if self.compression == "gzip":
+            return gzip.compress(body, compresslevel=6, mtime=0)
+        if self.compression == "deflate":
+            return zlib.compress(body)
+        return body
+
+    def request_headers(self) -> dict[str, str]:
+        headers = {**self.headers, "Content-Type": JSON if self.json else PROTOBUF}
+        if self.compression != "none":
+            headers["Content-Encoding"] = self.compression
+        return headers
+
+
+def judge(status: int, content_type: str, retry_after: float | None, body: bytes) -> Outcome:
+    """What an answer means: a pure reading of the OTLP specification.
+
+    A 2xx whose body cannot be read is a delivery: the receiver has said yes, and sending again
+    would deliver twice.
+    """
+    is_json = content_type.partition(";")[0].strip().lower() == JSON
+    if 200 <= status < 300:
+        try:
+            reader = json.decode_response if is_json else decode.decode_response
+            partial = reader(body)
+        except decode.DecodeError:
+            return Delivered()
+        return Delivered(partial.rejected, partial.message)
+    return Undelivered(
+        f"http_{status}",
+        _message(is_json, body),
+        retryable=status in RETRYABLE,
+        retry_after=retry_after if status in RETRYABLE else None,
+    )
+
+
+def _message(is_json: bool, body: bytes) -> str:
+    """The server's own words: the Status message of OTLP, else the beginning of a text."""
+    try:
+        message = (json.decode_status if is_json else decode.decode_status)(body).message
+    except decode.DecodeError:
+        message = ""
+    return message or body[:200].decode("utf-8", "replace").strip()
+
+
+class OtlpHttpExporter:
+    """Posts batches. One session per host loop, made on first use."""
+
+    needs_spans = False
+
+    def __init__(
+        self, endpoint: Endpoint, tls: ssl.SSLContext | None, *, name: str = "otlp"
+    ) -> None:
+        self.name = name
+        self._endpoint = endpoint
+        self._tls = tls
+        self._headers = endpoint.request_headers()
+        self._resolver = DaemonResolver()
+        self._session: aiohttp.ClientSession | None = None
+        self._inherited: list[aiohttp.ClientSession] = []
+
+    @classmethod
+    async def create(cls, endpoint: Endpoint, *, name: str = "otlp") -> OtlpHttpExporter:
+        """Make one; certificates are read in a thread.
+
+        Raises:
+            OSError: a certificate or key cannot be used.
+        """
+        tls = (
+            await _threads.call(endpoint.tls_context) if endpoint.url.startswith("https") else None
+        )
+        return cls(endpoint, tls, name=name)
+
+    async def export(self, batch: Batch, deadline: float) -> Outcome:
+        """Post one batch; the pipeline keeps the deadline by cancelling."""
+        body = batch.to_otlp()
+        if self._endpoint.needs_work:
+            body = await _threads.call(self._endpoint.encode, body)
+        try:
+            return await self._post(body)
+        except (aiohttp.ClientError, OSError) as error:
+            return Undelivered("unreachable", _describe(error), retryable=True)
+
+    async def _post(self, body: bytes) -> Outcome:
+        if self._session is None:
+            self._session = self._new_session()
+        async with self._session.post(
+            self._endpoint.url, data=body, headers=self._headers, allow_redirects=False
+        ) as response:
+            return judge(
+                response.status,
+                response.headers.get("Content-Type", ""),
+                parse_retry_after(response.headers.get("Retry-After"), now=time.time()),
+                await _read_up_to(response.content, MAX_ANSWER),
+            )
+
+    def _new_session(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                resolver=self._resolver, ssl=self._tls if self._tls is not None else True, limit=4
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None),
+            headers={"User-Agent": "asynctrace"},
+        )
+
+    async def close(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def shutdown(self) -> None:
+        """Nothing is left after `close`."""
+
+    def after_fork(self) -> None:
+        # Kept, not closed: closing would unregister the parent's sockets from the event poll that
+        # both processes share, and so would the garbage collector.
+        if self._session is not None:
+            self._inherited.append(self._session)
+            self._session = None
+
+    def export_at_exit(self, batch: Batch, deadline: float) -> Outcome:
+        """One request by `http.client` under a socket time-out.
+
+        The name is not looked up anew: a look-up cannot be cut short, and the process would hang.
+        """
+        target = urlsplit(self._endpoint.url)
+        host = self._resolver.last_address or _literal(target.hostname or "")
+        if host is None:
+            return Undelivered("exit", f"{target.hostname} was never resolved")
+        try:
+            connection = self._connect(host, deadline - time.monotonic())
+            body = self._endpoint.encode(batch.to_otlp())
+            headers = {"Host": target.netloc.rpartition("@")[2], **self._headers}
+            path = (target.path or "/") + (f"?{target.query}" if target.query else "")
+            with contextlib.closing(connection):
+                connection.request("POST", path, body, headers)
+                answer = connection.getresponse()
+                return judge(
+                    answer.status,
+                    answer.getheader("Content-Type", ""),
+                    None,
+                    answer.read(MAX_ANSWER),
+                )
+        except (OSError, http.client.HTTPException) as error:
+            return Undelivered("unreachable", _describe(error))
+
+    def _connect(self, address: str, timeout: float) -> http.client.HTTPConnection:
+        """A connection to an address that is known; the certificate is checked for the name."""
+        target = urlsplit(self._endpoint.url)
+        port = target.port or (443 if self._tls is not None else 80)
+        sock = socket.create_connection((address, port), timeout=max(0.01, timeout))
+        if self._tls is not None:
+            sock = self._tls.wrap_socket(sock, server_hostname=target.hostname)
+        connection = http.client.HTTPConnection(address, port)
+        connection.sock = sock
+        return connection
+
+    def __repr__(self) -> str:
+        target = urlsplit(self._endpoint.url)
+        state = "connected" if self._session is not None else "idle"
+        return f"<OtlpHttpExporter {target.scheme}://{target.netloc.rpartition('@')[2]} {state}>"
+
+
+async def _read_up_to(stream: aiohttp.StreamReader, limit: int) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    while size < limit and (chunk := await stream.read(limit - size)):
+        chunks.append(chunk)
+        size += len(chunk)
+    return b"".join(chunks)
+
+
+def _literal(host: str) -> str | None:
+    """`host` where it needs no look-up: an address, or the loopback's own name."""
+    if host == "localhost" or ":" in host or host.replace(".", "").isdigit():
+        return host
+    return None
+
+
+def _describe(error: BaseException) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,321 @@
+"""One exporter's pipeline: a queue, the task that drains it, and the book of what became of it.
+
+`append` may be called in any thread; everything else runs on the host loop. The rules (what fits,
+when to try again, which span a flush waits for) are in `queue`, `retry` and `ledger`; this is the
+shell that waits and calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from types import MappingProxyType
+from typing import Any
+
+from opentelemetry.sdk.resources import Resource
+
+from .contracts import Batch, Delivered, Exporter, Item, Outcome, SpanDropReason, Undelivered
+from .ledger import Ledger
+from .outage import OutageLog
+from .queue import SpanQueue
+from .reports import ExporterReport, ExporterStatistics
+from .retry import RetryPolicy
+
+CLOSE_GRACE = 0.1
+"""Seconds that a cancelled export, and then the exporter's `close`, get beyond the deadline."""
+
+
+class Pipeline:
+    """Batches the queued spans of one exporter and delivers them, with retries."""
+
+    def __init__(
+        self,
+        exporter: Exporter,
+        *,
+        name: str,
+        resource: Callable[[], Resource],
+        alarm: Callable[[], None],
+        max_queue_size: int,
+        max_queue_bytes: int,
+        max_export_batch_size: int,
+        schedule_delay: float,
+        attempt_timeout: float,
+        export_timeout: float,
+        retry: RetryPolicy | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.name = name
+        self.exporter = exporter
+        self.needs_spans = exporter.needs_spans
+        self.queue = SpanQueue(max_spans=max_queue_size, max_bytes=max_queue_bytes)
+        self.ledger = Ledger()
+        self._resource = resource
+        self._alarm = alarm
+        self._batch_size = max_export_batch_size
+        self._schedule_delay = schedule_delay
+        self._attempt_timeout = attempt_timeout
+        self._export_timeout = export_timeout
+        self._retry = retry or RetryPolicy()
+        self._clock = clock
+        self._jitter = jitter
+        self._outage = OutageLog(name)
+        self._deadline: float | None = None
+        self._wake: asyncio.Event | None = None
+        # Without a host the very first span must call for one; with a host a full batch calls.
+        self._alarm_at = 1
+        self._alarmed = False
+
+    # ---- any thread
+
+    def append(self, item: Item) -> None:
+        """Queue an admitted span and, when a batch is full, wake the drain task."""
+        if self.queue.append(item) >= self._alarm_at and not self._alarmed:
+            self._alarmed = True
+            self._alarm()
+
+    def statistics(self) -> ExporterStatistics:
+        """A snapshot; exact on the host, a moment old elsewhere."""
+        queue, ledger = self.queue, self.ledger
+        refused, queued = queue.refused, len(queue)
+        return ExporterStatistics(
+            accepted=queue.taken + queued + sum(refused.values()),
+            exported=ledger.exported,
+            failed=ledger.failed,
+            dropped=MappingProxyType(dict(ledger.dropped + Counter(refused))),
+            queued=queued,
+            queued_bytes=queue.bytes,
+            in_flight=ledger.in_flight,
+            retries=ledger.retries,
+            last_error=ledger.last_error,
+            last_error_time=ledger.last_error_time,
+            last_success_time=ledger.last_success_time,
+        )
+
+    def report(self) -> ExporterReport:
+        """The whole life of the pipeline so far."""
+        figures = self.statistics()
+        return ExporterReport(
+            exported=figures.exported,
+            failed=figures.failed,
+            dropped=figures.dropped,
+            pending=figures.queued + figures.in_flight,
+            last_error=figures.last_error,
+        )
+
+    # ---- the host
+
+    def wake(self) -> None:
+        """Let the drain task look at its queue now."""
+        if self._wake is not None:
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Drain the queue until it is closed and empty.
+
+        Cancellation puts the batch in flight back into the queue, closes the exporter's
+        connections to this loop and leaves the pipeline without a host: the next span calls for
+        one.
+        """
+        wake = self._wake = asyncio.Event()
+        self._alarm_at = self._batch_size
+        self.wake()
+        try:
+            while not self.queue.closed or len(self.queue):
+                await self._wait_for_batch()
+                await self._drain()
+        finally:
+            if self._wake is wake:  # and not that of the next host, which has taken over
+                self._wake = None
+                self._alarm_at = 1
+                self._alarmed = False
+            await self._contained(self.exporter.close())
+            if self.queue.closed:
+                await self._contained(self.exporter.shutdown())
+
+    async def flush(self, deadline: float) -> tuple[ExporterReport, bool]:
+        """Deliver what is queued now; the report, and whether the deadline passed first.
+
+        A cancelled flush waits no longer; the spans stay queued.
+        """
+        flush = self.ledger.begin_flush(self.queue.sequence)
+        timed_out = False
+        try:
+            if flush.done is not None:
+                self.wake()
+                async with asyncio.timeout(deadline - self._clock()):
+                    await flush.done
+        except TimeoutError:
+            timed_out = True
+        finally:
+            report = self.ledger.end_flush(flush)
+        return report, timed_out
+
+    def begin_close(self, deadline: float) -> None:
+        """Admit no more spans; drain what is queued, nothing past `deadline`."""
+        self.queue.closed = True
+        self._deadline = deadline
+        self.wake()
+
+    def close_books(self, reason: str) -> None:
+        """Count what was not delivered as dropped, and enter nothing more: the pipeline is closed.
+
+        A drain task that did not heed its cancellation may still come back with an answer; then
+        its spans are counted already.
+        """
+        undelivered = len(self.queue.take(len(self.queue))) + self.ledger.in_flight
+        self.ledger.settle(dropped=undelivered, reason=reason)
+        self.ledger.closed = True
+
+    def forget(self) -> None:
+        """In a forked child: nothing queued, nothing counted, no host, no inherited connection."""
+        self.queue.__init__(  # type: ignore[misc]  # a fresh start in place: others hold it
+            max_spans=self.queue.max_spans, max_bytes=self.queue.max_bytes
+        )
+        self.ledger = Ledger()
+        self._wake = None
+        self._alarm_at = 1
+        self._alarmed = False
+        self.exporter.after_fork()
+
+    def export_at_exit(self, deadline: float) -> None:
+        """Send what is queued without asyncio, while the interpreter exits."""
+        while len(self.queue) and self._clock() < deadline:
+            batch = Batch(self.queue.take(self._batch_size), self._resource())
+            self.ledger.in_flight = len(batch)
+            try:
+                outcome = self.exporter.export_at_exit(batch, deadline)
+            except Exception as error:
+                outcome = Undelivered("exporter_error", repr(error))
+            self._settle(batch, outcome)
+        self.close_books(SpanDropReason.EXIT)
+
+    # ---- the drain task
+
+    async def _wait_for_batch(self) -> None:
+        """Until a batch is full, the schedule is due, or somebody flushes or closes."""
+        assert self._wake is not None
+        self._alarmed = False  # before the look at the queue: an append after it alarms again
+        if not self._is_due():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._schedule_delay):
+                    await self._wake.wait()
+        self._wake.clear()
+
+    def _is_due(self) -> bool:
+        return self.queue.closed or bool(self.ledger.flushes) or len(self.queue) >= self._batch_size
+
+    async def _drain(self) -> None:
+        while len(self.queue):
+            await self._deliver(self._next_batch())
+
+    def _next_batch(self) -> Batch:
+        """The oldest spans, ending where a flush ends so that its figures are exact."""
+        target = self.ledger.next_target()
+        limit = self._batch_size
+        if target is not None and target > self.queue.taken:
+            limit = min(limit, target - self.queue.taken)
+        batch = Batch(self.queue.take(limit), self._resource())
+        self.ledger.in_flight = len(batch)
+        return batch
+
+    async def _deliver(self, batch: Batch) -> None:
+        """Export `batch`, trying again as the policy says, and settle it."""
+        started = self._clock()
+        attempt = 0
+        try:
+            while True:
+                attempt += 1
+                outcome = await self._attempt(batch, self._time_left(started))
+                if isinstance(outcome, Delivered):
+                    break
+                self._note_failure(outcome)
+                delay = self._retry.delay(
+                    outcome,
+                    attempt=attempt,
+                    remaining=self._time_left(started),
+                    random=self._jitter(),
+                )
+                if delay is None:
+                    break
+                self.ledger.retries += 1
+                await self._pause(delay, throttled=outcome.retry_after is not None)
+        except BaseException:
+            # The drain task is being cancelled: nobody knows whether the batch arrived. It is not
+            # settled but goes back, for the next host or for `close_books` to count.
+            self.queue.put_back(list(batch.items))
+            self.ledger.in_flight = 0
+            raise
+        self._settle(batch, outcome)
+
+    def _time_left(self, started: float) -> float:
+        end = started + self._export_timeout
+        if self._deadline is not None:
+            end = min(end, self._deadline)
+        return end - self._clock()
+
+    async def _attempt(self, batch: Batch, remaining: float) -> Outcome:
+        """One call of the exporter, cut off by its time-out; every failure is an answer."""
+        timeout = min(self._attempt_timeout, max(0.0, remaining))
+        try:
+            async with asyncio.timeout(timeout):
+                return await self.exporter.export(batch, self._clock() + timeout)
+        except TimeoutError:
+            return Undelivered("timeout", f"no answer within {timeout:g} s", retryable=True)
+        except Exception as error:
+            return Undelivered("exporter_error", repr(error))
+
+    async def _pause(self, delay: float, *, throttled: bool) -> None:
+        """Back off; a flush or a shutdown that begins meanwhile is a reason to try at once,
+        unless the receiver itself asked for the delay."""
+        assert self._wake is not None
+        before = self._urgency()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                while throttled or self._urgency() == before:
+                    await self._wake.wait()
+                    self._wake.clear()
+
+    def _urgency(self) -> tuple[bool, int]:
+        return self.queue.closed, self.ledger.flushes_begun
+
+    def _settle(self, batch: Batch, outcome: Outcome) -> None:
+        ledger = self.ledger
+        if isinstance(outcome, Undelivered):
+            ledger.settle(failed=len(batch))
+            self._outage.lost(len(batch))
+            return
+        rejected = min(max(outcome.rejected, 0), len(batch))
+        if rejected or outcome.message:
+            ledger.last_error = outcome.message or f"{rejected} spans rejected"
+            ledger.last_error_time = time.time()
+            self._outage.partial(rejected, outcome.message)
+        ledger.last_success_time = time.time()
+        ledger.settle(exported=len(batch) - rejected, failed=rejected)
+        self._outage.over()
+
+    def _note_failure(self, failure: Undelivered) -> None:
+        self.ledger.last_error = f"{failure.reason}: {failure.message}".rstrip(": ")
+        self.ledger.last_error_time = time.time()
+        self._outage.began(failure)
+
+    async def _contained(self, closing: Coroutine[Any, Any, None]) -> None:
+        """Await one of the exporter's own ends, for as long as the grace lasts."""
+        try:
+            async with asyncio.timeout(CLOSE_GRACE):
+                await closing
+        except TimeoutError:
+            self.ledger.last_error = "close: the exporter did not end in time"
+        except Exception as error:
+            self.ledger.last_error = f"close: {error!r}"
+
+    def __repr__(self) -> str:
+        ledger = self.ledger
+        return (
+            f"<Pipeline {self.name!r} queued={len(self.queue)} in_flight={ledger.in_flight} "
+            f"exported={ledger.exported} failed={ledger.failed}>"
+        )

@@ -1,0 +1,119 @@
+"""The bounded queue between `Span.end`, in any thread, and the drain task on the host loop.
+
+Two rules keep it free of locks. Appending is one `deque.append`, which is atomic; everything else
+is done by one consumer, the pipeline on its host. What other threads count, they count with one
+atomic step of an `itertools.count`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import count
+
+from .contracts import Item, SpanDropReason
+
+
+class AtomicCounter:
+    """Counts up in any thread without a lock: `next` of `itertools.count` is one C call.
+
+    Reading consumes a number as well, so reads are counted and taken off. One reader at a time.
+    """
+
+    __slots__ = ("_reads", "increment")
+
+    def __init__(self) -> None:
+        self.increment = count().__next__
+        self._reads = 0
+
+    def read(self) -> int:
+        value = self.increment() - self._reads
+        self._reads += 1
+        return value
+
+    def __repr__(self) -> str:
+        return f"<AtomicCounter {self.read()}>"
+
+
+class SpanQueue:
+    """Bounded in spans and in bytes; refuses newcomers when full and counts them by reason.
+
+    Spans have sequence numbers in the order of their arrival, `sequence` is that of the newest.
+    Threads that append at the same instant can overshoot the bound by one span each.
+    """
+
+    __slots__ = ("_bytes", "_items", "_refused", "closed", "max_bytes", "max_spans", "taken")
+
+    def __init__(self, *, max_spans: int, max_bytes: int) -> None:
+        self.max_spans = max_spans
+        self.max_bytes = max_bytes
+        self.closed = False
+        self.taken = 0
+        self._items: deque[Item] = deque()
+        self._bytes = 0
+        self._refused = {
+            SpanDropReason.QUEUE_FULL: AtomicCounter(),
+            SpanDropReason.QUEUE_BYTES: AtomicCounter(),
+            SpanDropReason.CLOSED: AtomicCounter(),
+            SpanDropReason.ENCODING: AtomicCounter(),
+        }
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @property
+    def bytes(self) -> int:
+        return self._bytes
+
+    @property
+    def sequence(self) -> int:
+        """The sequence number of the newest span: how many have ever been queued."""
+        return self.taken + len(self._items)
+
+    @property
+    def refused(self) -> dict[str, int]:
+        """How many spans were refused on arrival, by reason."""
+        counts = {reason: counter.read() for reason, counter in self._refused.items()}
+        return {reason: number for reason, number in counts.items() if number}
+
+    def admits(self) -> bool:
+        """Whether there is room for a span; when not, one refusal is counted. Any thread."""
+        if self.closed:
+            self._refused[SpanDropReason.CLOSED].increment()
+        elif len(self._items) >= self.max_spans:
+            self._refused[SpanDropReason.QUEUE_FULL].increment()
+        elif self._bytes >= self.max_bytes:
+            self._refused[SpanDropReason.QUEUE_BYTES].increment()
+        else:
+            return True
+        return False
+
+    def refuse(self, reason: str) -> None:
+        """Count a span that `admits` let in and that could not be queued after all. Any thread."""
+        self._refused[reason].increment()
+
+    def append(self, item: Item) -> int:
+        """Queue a span that was admitted; returns the new length. Any thread, also a finalizer."""
+        # CPython switches threads between instructions only at calls and backward jumps, so this
+        # addition is whole; were one lost, `take` would set the figure right on an empty queue.
+        self._bytes += len(item[1])
+        self._items.append(item)
+        return len(self._items)
+
+    def take(self, limit: int) -> list[Item]:
+        """The oldest spans, at most `limit`. Only the host calls this."""
+        popleft = self._items.popleft
+        taken = [popleft() for _ in range(min(limit, len(self._items)))]
+        self.taken += len(taken)
+        self._bytes -= sum(len(data) for _, data, _ in taken)
+        if not self._items:
+            self._bytes = 0
+        return taken
+
+    def put_back(self, items: list[Item]) -> None:
+        """Undo a `take`: these are the oldest again. Only the host calls this."""
+        self._items.extendleft(reversed(items))
+        self.taken -= len(items)
+        self._bytes += sum(len(data) for _, data, _ in items)
+
+    def __repr__(self) -> str:
+        return f"<SpanQueue {len(self)}/{self.max_spans} spans, {self._bytes} bytes>"

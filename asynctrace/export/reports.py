@@ -1,0 +1,147 @@
+"""What flush, shutdown and statistics say: immutable values, with no way back to the internals."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, slots=True)
+class ExporterReport:
+    """What became of one exporter's spans, those that the report is about."""
+
+    exported: int
+    failed: int
+    dropped: Mapping[str, int]
+    """By reason."""
+    pending: int
+    """Still queued or in flight when the report was made."""
+    last_error: str | None = None
+
+    def __bool__(self) -> bool:
+        """Whether every span arrived."""
+        return not (self.failed or self.pending or any(self.dropped.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    """Per exporter, and added up over all of them."""
+
+    exporters: Mapping[str, ExporterReport]
+    timed_out: bool
+    """The deadline passed before everything was settled."""
+    elapsed: float
+    """Seconds."""
+
+    @property
+    def exported(self) -> int:
+        return sum(report.exported for report in self.exporters.values())
+
+    @property
+    def failed(self) -> int:
+        return sum(report.failed for report in self.exporters.values())
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """By reason."""
+        total: Counter[str] = Counter()
+        for report in self.exporters.values():
+            total.update(report.dropped)
+        return MappingProxyType(dict(total))
+
+    @property
+    def pending(self) -> int:
+        return sum(report.pending for report in self.exporters.values())
+
+    def __bool__(self) -> bool:
+        """Whether every span that was accepted arrived, at every exporter."""
+        return all(self.exporters.values()) and not self.timed_out
+
+    def __str__(self) -> str:
+        parts = [f"exported {self.exported}", f"failed {self.failed}"]
+        parts += [f"dropped {count} ({reason})" for reason, count in self.dropped.items()]
+        if self.pending:
+            parts.append(f"pending {self.pending}")
+        verdict = "timed out" if self.timed_out else "complete"
+        return f"{', '.join(parts)}; {verdict} in {self.elapsed:.3f} s"
+
+
+@dataclass(frozen=True, slots=True)
+class FlushReport(_Report):
+    """What became of the spans that had ended before `force_flush` was called.
+
+    Spans that an exporter had settled before the call are not in it. A span is `pending` when it
+    had not been settled at the deadline; it stays queued and is delivered later if it can be.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class ShutdownReport(_Report):
+    """What became of all spans from `init` to the end of `shutdown`."""
+
+    unfinished: int = 0
+    """How many spans were still open and were ended, marked, by the shutdown."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExporterStatistics:
+    """One exporter's figures since `init`, or since the fork that made this process.
+
+    `accepted == exported + failed + dropped + queued + in_flight` in every snapshot.
+    """
+
+    accepted: int
+    """Ended and sampled spans that were handed to this exporter's pipeline, dropped ones too."""
+    exported: int
+    failed: int
+    """Refused by the receiver, or given up after retries."""
+    dropped: Mapping[str, int]
+    """By reason; never handed to the exporter, or cut off by a deadline."""
+    queued: int
+    queued_bytes: int
+    in_flight: int
+    retries: int
+    last_error: str | None
+    last_error_time: float | None
+    """Seconds since the epoch."""
+    last_success_time: float | None
+    """Seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """A snapshot of a `Tracing`, per exporter and added up."""
+
+    state: str
+    exporters: Mapping[str, ExporterStatistics]
+    open_spans: int
+    open_span_overflow: int
+    """Spans that were started while the table of open spans was full, and are not in it."""
+    faults: Mapping[str, int]
+    """Exceptions of hooks, samplers, processors and of our own code that were contained."""
+
+    @property
+    def accepted(self) -> int:
+        return sum(figures.accepted for figures in self.exporters.values())
+
+    @property
+    def exported(self) -> int:
+        return sum(figures.exported for figures in self.exporters.values())
+
+    @property
+    def failed(self) -> int:
+        return sum(figures.failed for figures in self.exporters.values())
+
+    @property
+    def dropped(self) -> int:
+        return sum(sum(figures.dropped.values()) for figures in self.exporters.values())
+
+    @property
+    def queued(self) -> int:
+        return sum(figures.queued for figures in self.exporters.values())
+
+    @property
+    def in_flight(self) -> int:
+        return sum(figures.in_flight for figures in self.exporters.values())

@@ -1,0 +1,529 @@
+"""`init()` and `Tracing`: the only place that wires the parts together.
+
+::
+
+    init(config) -> exporters -> one pipeline each, on a host -> provider -> Tracing: RUNNING
+
+One process has at most one global `Tracing` at a time, which everything that was not given one
+looks up when it is used: `running()`. Others are independent (`set_global=False`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Coroutine, Generator
+from concurrent.futures import Future
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+
+from opentelemetry.propagators.textmap import TextMapPropagator
+
+from asynctrace import _threads, propagation
+from asynctrace._lifecycle import Lifecycle, State
+from asynctrace.config import Config
+from asynctrace.errors import LifecycleError
+from asynctrace.export import process
+from asynctrace.export.build import build_exporters, build_pipelines
+from asynctrace.export.delivery import Delivery, run_from_thread
+from asynctrace.export.pipeline import CLOSE_GRACE
+from asynctrace.export.reports import ExporterReport, FlushReport, ShutdownReport, Statistics
+from asynctrace.propagation import Propagator
+from asynctrace.resource import described_by, detect, of_forked_child
+from asynctrace.trace import delegate
+from asynctrace.trace.provider import TracerProvider
+from asynctrace.trace.span import Span
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
+
+    from asynctrace.config.options import Options
+
+__all__ = ["FlushReport", "ShutdownReport", "Statistics", "Tracing", "current", "init", "running"]
+
+logger = logging.getLogger("asynctrace")
+
+T = TypeVar("T")
+
+UNFINISHED = "asynctrace.unfinished"
+
+_running: Tracing | None = None
+
+
+def init(**options: Unpack[Options]) -> Initialization:
+    """Start tracing: `async with init(...) as tracing:` or `tracing = await init(...)`.
+
+    Nothing happens before the await. Every option is a keyword; what is not given comes from
+    OpenTelemetry's environment variables, then from the defaults (see `asynctrace.config.FIELDS`).
+
+    Awaiting raises:
+        ConfigError: a setting cannot be used; it names the setting, the value and the remedy.
+        LifecycleError: another global `Tracing` is running, or starting.
+
+    After an error, or when it is cancelled, nothing is left open and it can be awaited again.
+    Leaving the `async with` shuts down with the configured `shutdown_timeout`.
+    """
+    return Initialization(dict(options))
+
+
+def running() -> Tracing | None:
+    """The global `Tracing` that is running now, if there is one. Any thread."""
+    return _running
+
+
+def current() -> Tracing:
+    """The global `Tracing` that is running now. Any thread.
+
+    Raises:
+        LifecycleError: there is none.
+    """
+    if _running is None:
+        raise LifecycleError(
+            "no tracing is running in this process",
+            hint="await asynctrace.init() at the start of the program, or enter it: "
+            "async with asynctrace.init() as tracing",
+        )
+    return _running
+
+
+class Initialization:
+    """What `init` returns: await it, or enter it."""
+
+    def __init__(self, options: dict[str, object]) -> None:
+        self._options = options
+        self._tracing: Tracing | None = None
+
+    def __await__(self) -> Generator[object, None, Tracing]:
+        return self._start().__await__()
+
+    async def __aenter__(self) -> Tracing:
+        return await self._start()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._tracing is not None:
+            await self._tracing.shutdown()
+
+    async def _start(self) -> Tracing:
+        if self._tracing is None:
+            tracing = Tracing(Config.resolve(self._options, os.environ))
+            await tracing._start()
+            self._tracing = tracing
+        return self._tracing
+
+    def __repr__(self) -> str:
+        return f"<init {self._tracing!r}>" if self._tracing else "<init, not awaited yet>"
+
+
+class Tracing:
+    """A tracing that runs: its provider, the delivery of its spans, and its reports.
+
+    Made by `init`. `force_flush` and `shutdown` may be awaited in any loop.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._lifecycle = Lifecycle("tracing")
+        resource = described_by(config)
+        self._delivery = Delivery(scrub=config.scrub, max_early=config.max_queue_size)
+        self._provider = TracerProvider(
+            sampler=config.sampler,
+            resource=resource,
+            id_generator=config.id_generator,
+            span_limits=config.span_limits,
+            sink=self._delivery,
+            max_open_spans=config.max_open_spans,
+            disabled=config.disabled,
+        )
+        for processor in config.span_processors:
+            self._provider.add_span_processor(processor)
+        self._propagator = _propagator(config)
+        self._replaced: TextMapPropagator | None = None
+        self._report: Future[ShutdownReport] | None = None
+        self._waiting = 0
+        self._warned = False
+
+    # ---- what it is
+
+    @property
+    def config(self) -> Config:
+        return self._config
+
+    @property
+    def state(self) -> State:
+        return self._lifecycle.state
+
+    @property
+    def tracer_provider(self) -> TracerProvider:
+        """A genuine `opentelemetry.sdk.trace.TracerProvider`, for other instrumentations."""
+        return self._provider
+
+    @property
+    def propagator(self) -> Propagator:
+        """The propagator that `OTEL_PROPAGATORS` or the option describes."""
+        return self._propagator
+
+    def get_tracer(
+        self, name: str, version: str | None = None, schema_url: str | None = None
+    ) -> Tracer:
+        """The tracer of an instrumentation scope."""
+        return self._provider.get_tracer(name, version, schema_url)
+
+    def open_spans(self) -> tuple[Span, ...]:
+        """Spans started and not yet ended; held weakly, at most `max_open_spans`."""
+        return self._provider.open_spans()
+
+    def statistics(self) -> Statistics:
+        """A snapshot of all figures. Any thread; exact on the host's loop."""
+        return Statistics(
+            state=self.state.value,
+            exporters={
+                pipeline.name: pipeline.statistics() for pipeline in self._delivery.pipelines
+            },
+            open_spans=len(self._provider.open_spans()),
+            open_span_overflow=self._provider.open_span_overflow,
+            faults=self._delivery.faults,
+        )
+
+    def __repr__(self) -> str:
+        name = self._provider.resource.attributes.get("service.name")
+        figures = [
+            f"{pipeline.name}: queued={figures.queued} exported={figures.exported} "
+            f"failed={figures.failed} dropped={sum(figures.dropped.values())}"
+            for pipeline in self._delivery.pipelines
+            for figures in [pipeline.statistics()]
+        ]
+        return f"<Tracing {name!r} {self.state.value}{''.join(f' [{line}]' for line in figures)}>"
+
+    # ---- flush and shutdown
+
+    async def force_flush(self, timeout: float | None = None) -> FlushReport:
+        """Deliver the spans that have ended before this call.
+
+        Args:
+            timeout: Seconds; by default the configured `shutdown_timeout`. The deadline is
+                absolute: the call is over then, and what was not delivered is `pending` and stays
+                queued.
+
+        A cancelled flush waits no longer; the spans stay queued. After `shutdown` there is nothing
+        to flush, and the report is empty.
+
+        Raises:
+            ValueError: `timeout` is negative or not a number.
+        """
+        started = time.monotonic()
+        deadline = started + self._seconds(timeout)
+        if self.state is not State.RUNNING:
+            return FlushReport(exporters={}, timed_out=False, elapsed=0.0)
+        host = self._delivery.ensure_host()
+        if host is None:
+            reports, timed_out = _pending(self._delivery), True
+        else:
+            reports, timed_out = await host.run(self._flush(deadline))
+        elapsed = time.monotonic() - started
+        return FlushReport(exporters=reports, timed_out=timed_out, elapsed=elapsed)
+
+    async def shutdown(self, timeout: float | None = None) -> ShutdownReport:
+        """End open spans, deliver what is queued until the deadline, close, and say what was.
+
+        Args:
+            timeout: Seconds; by default the configured `shutdown_timeout`. The deadline is
+                absolute and reaches the request in flight; what has not been delivered by then is
+                dropped and counted.
+
+        A second call, also a concurrent one, returns the same report. A cancelled shutdown still
+        closes: it stops delivering, counts the rest as dropped, and then lets the cancellation
+        through.
+
+        Raises:
+            ValueError: `timeout` is negative or not a number.
+        """
+        deadline = time.monotonic() + self._seconds(timeout)
+        if self._report is None:
+            host = self._delivery.host or self._delivery.adopt_running_loop()
+            self._report = asyncio.run_coroutine_threadsafe(self._close(deadline), host.loop)
+        waiter = asyncio.wrap_future(self._report)
+        self._waiting += 1
+        try:
+            return await asyncio.shield(waiter)
+        except asyncio.CancelledError:
+            if self._waiting == 1 and not waiter.done():
+                closing = self._delivery.host
+                if closing is not None and closing.post(self._delivery.abort):
+                    await asyncio.wait({waiter})
+            raise
+        finally:
+            self._waiting -= 1
+
+    async def _flush(self, deadline: float) -> tuple[dict[str, ExporterReport], bool]:
+        """On the host: the user's processors first, they may hand on what they hold back."""
+        await self._flush_processors(deadline)
+        return await self._delivery.flush(deadline)
+
+    async def _close(self, deadline: float) -> ShutdownReport:
+        """On the host: everything that closing is, once."""
+        started = time.monotonic()
+        self._lifecycle.move(State.DRAINING)
+        timed_out = True
+        unfinished = self._end_open_spans()
+        try:
+            await self._shutdown_processors(deadline)
+            timed_out = await self._delivery.close(deadline)
+        finally:
+            # Also when the loop is torn down in the middle of it.
+            self._release()
+            self._lifecycle.move(State.CLOSED)
+        return ShutdownReport(
+            exporters={p.name: p.report() for p in self._delivery.pipelines},
+            timed_out=timed_out,
+            elapsed=time.monotonic() - started,
+            unfinished=unfinished,
+        )
+
+    async def _flush_processors(self, deadline: float) -> None:
+        processors = self._provider._core.processors
+        if processors.added:
+            milliseconds = int((deadline - time.monotonic()) * 1000)
+            await self._blocking(deadline, processors.force_flush, milliseconds)
+
+    async def _shutdown_processors(self, deadline: float) -> None:
+        if self._provider._core.processors.added and not self._provider._shut_down:
+            self._provider._shut_down = True
+            await self._blocking(deadline, self._provider._core.processors.shutdown)
+
+    async def _blocking(
+        self, deadline: float, function: Callable[..., object], *args: object
+    ) -> None:
+        """The processors of others block: in a daemon thread, and not past the deadline."""
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                await _threads.call(function, *args)
+        except TimeoutError:
+            logger.warning("Span processors were late; they go on in a thread of their own.")
+        except Exception as error:
+            self._delivery.fault("processors", error)
+
+    def _end_open_spans(self) -> int:
+        spans = self._provider.open_spans()
+        for span in spans:
+            span.set_attribute(UNFINISHED, True)
+            span.end()
+        return len(spans)
+
+    def _seconds(self, timeout: float | None) -> float:
+        if timeout is None:
+            return self._config.shutdown_timeout
+        if not timeout >= 0:  # also when it is not a number
+            raise ValueError(f"timeout={timeout!r}: give seconds, 0 or more")
+        return timeout
+
+    # ---- the start
+
+    async def _start(self) -> None:
+        self._lifecycle.move(State.STARTING)
+        if self._config.set_global:
+            self._claim()
+        try:
+            detection = asyncio.create_task(detect(self._config), name="asynctrace resource")
+            try:
+                exporters = await build_exporters(self._config)
+                self._provider.set_resource(await detection)
+            finally:
+                detection.cancel()
+        except BaseException:
+            self._release()
+            self._lifecycle.move(State.FAILED)
+            raise
+        pipelines = build_pipelines(
+            exporters,
+            self._config,
+            resource=lambda: self._provider.resource,
+            alarm=self._delivery.call_host,
+        )
+        self._delivery.open(pipelines)
+        self._delivery.start()
+        self._connect()
+        self._lifecycle.move(State.RUNNING)
+
+    def _claim(self) -> None:
+        """Become the global one. Spans are recorded from here on and sent when it runs."""
+        global _running
+        if _running is not None:
+            raise LifecycleError(
+                f"tracing runs already in this process: {_running!r}",
+                hint="shut it down first, use asynctrace.current(), or make an independent one "
+                "by init(set_global=False)",
+            )
+        _running = self
+        if not delegate.install():
+            logger.warning(
+                "Another TracerProvider is OpenTelemetry's global one already; it stays so. "
+                "asynctrace traces what it instruments itself; hand tracing.tracer_provider to "
+                "other instrumentations."
+            )
+        delegate.activate(self._provider)
+        propagation.set_default(self._propagator)
+        self._replaced = _swap_global_propagator(self._propagator)
+
+    def _release(self) -> None:
+        """Be the global one no longer, if this is it. Nothing of the process refers to it then."""
+        global _running
+        process.forget(self)
+        if _running is not self:
+            return
+        _running = None
+        delegate.deactivate(self._provider)
+        propagation.set_default(None)
+        if self._replaced is not None:
+            _swap_global_propagator(self._replaced, expected=self._propagator)
+
+    def _connect(self) -> None:
+        """Let the provider's sync methods, the host and the process reach this, weakly: nothing
+        but its owner keeps a `Tracing` alive, so that a forgotten one can be told."""
+        self._delivery.control = SyncBridge(self)
+        self._delivery.on_host_lost = _weakly(self._on_host_lost)
+        self._delivery.on_own_host = _weakly(self._on_own_host)
+        process.watch(self)
+
+    # ---- what happens to it
+
+    def after_fork(self) -> None:
+        """In a forked child: its own identity, nothing of the parent's spans."""
+        own_id = "service.instance.id" not in self._config.resource_attributes
+        resource = of_forked_child(self._provider.resource, instance_id_is_ours=own_id)
+        self._provider.set_resource(resource)
+        self._provider._core.open_spans.table.clear()
+        self._delivery.after_fork()
+
+    def at_exit(self) -> None:
+        """The process exits and nobody has called `shutdown`: a bounded attempt to deliver."""
+        if self.state is not State.RUNNING:
+            return
+        self._warn_unclosed()
+        self._lifecycle.move(State.DRAINING)
+        self._end_open_spans()
+        self._delivery.export_at_exit(time.monotonic() + self._config.shutdown_timeout)
+        self._release()
+        self._lifecycle.move(State.CLOSED)
+
+    def _on_host_lost(self) -> None:
+        if self.state is State.RUNNING:
+            self._warn_unclosed()
+
+    def _on_own_host(self) -> None:
+        process.finalize_in_child(self)
+
+    def _warn_unclosed(self) -> None:
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"{self!r} was not shut down before its loop or the process ended; await "
+                "tracing.shutdown(), or use `async with asynctrace.init()`",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
+
+    def __del__(self) -> None:
+        if self.state is State.RUNNING:
+            self._warn_unclosed()
+
+
+class SyncBridge:
+    """The SDK's synchronous `force_flush` and `shutdown` of a provider, told truthfully.
+
+    In other threads they wait; on the host's own thread waiting would stop the very loop that has
+    to deliver: there they only set things going, and say False.
+    """
+
+    def __init__(self, tracing: Tracing) -> None:
+        self._tracing = weakref.ref(tracing)
+        self._hinted = False
+        self._under_way: set[asyncio.Task[object]] = set()
+
+    def force_flush(self, timeout: float) -> bool:
+        """Whether every span that had ended before the call has arrived."""
+        tracing = self._tracing()
+        if tracing is None or tracing.state is not State.RUNNING:
+            return True
+        work = tracing._flush(time.monotonic() + timeout)
+        done = self._run(tracing, work, timeout, "force_flush")
+        return done is not None and all(done[0].values()) and not done[1]
+
+    def shutdown(self) -> None:
+        """Shut the whole tracing down, within its configured time-out."""
+        tracing = self._tracing()
+        if tracing is not None and tracing.state is State.RUNNING:
+            self._run(tracing, tracing.shutdown(), tracing.config.shutdown_timeout, "shutdown")
+
+    def _run(
+        self, tracing: Tracing, work: Coroutine[Any, Any, T], timeout: float, method: str
+    ) -> T | None:
+        host = tracing._delivery.ensure_host()
+        if host is None:
+            work.close()
+            return None
+        if not host.is_here():
+            return run_from_thread(host, work, timeout + 2 * CLOSE_GRACE)
+        task = asyncio.get_running_loop().create_task(work, name=f"asynctrace {method}")
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        if not self._hinted:
+            self._hinted = True
+            logger.warning(
+                "%s() of the tracer provider was called on the event loop that delivers its "
+                "spans; it is under way and cannot be waited for there. Hint: "
+                "await tracing.%s().",
+                method,
+                method,
+            )
+        return None
+
+
+def _propagator(config: Config) -> Propagator:
+    given = config.propagators
+    if isinstance(given, Propagator):
+        return given
+    return Propagator.from_names(given) if isinstance(given, tuple) else Propagator((given,))
+
+
+def _swap_global_propagator(
+    new: TextMapPropagator, *, expected: TextMapPropagator | None = None
+) -> TextMapPropagator | None:
+    """Make `new` OpenTelemetry's global propagator, unless it is not the `expected` one."""
+    # Here, because importing it raises where OTEL_PROPAGATORS names one that is not installed,
+    # and that is for the configuration to say, with a remedy.
+    from opentelemetry import propagate
+
+    old = propagate.get_global_textmap()
+    if expected is not None and old is not expected:
+        return None
+    propagate.set_global_textmap(new)
+    return old
+
+
+def _pending(delivery: Delivery) -> dict[str, ExporterReport]:
+    """Reports of a flush that could not even begin."""
+    return {
+        pipeline.name: ExporterReport(0, 0, {}, pending=len(pipeline.queue))
+        for pipeline in delivery.pipelines
+    }
+
+
+def _weakly(method: Callable[[], None]) -> Callable[[], None]:
+    reference = weakref.WeakMethod(method)
+
+    def call() -> None:
+        found = reference()
+        if found is not None:
+            found()
+
+    return call
