@@ -1,0 +1,1 @@
+"""What tracing costs, ours and today's: `python -m benchmarks`."""

@@ -1,0 +1,100 @@
+"""An httpx request through a transport that answers at once, its body read to the end."""
+
+from __future__ import annotations
+
+import httpx
+from opentelemetry.instrumentation.httpx import AsyncOpenTelemetryTransport
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
+
+import asynctrace
+
+from .measure import Subject
+from .pipelines import BATCH, Discard, official
+
+URL = httpx.URL("https://inventory.example:8443/stock/42?page=3")
+
+
+class Stub(httpx.AsyncBaseTransport):
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return httpx.Response(
+            200,
+            headers=[("Content-Type", "text/plain"), ("Content-Length", "2")],
+            stream=httpx.ByteStream(b"ok"),
+            extensions={"http_version": b"HTTP/1.1"},
+        )
+
+
+def parent(*, sampled: bool) -> NonRecordingSpan:
+    flags = TraceFlags(TraceFlags.SAMPLED if sampled else TraceFlags.DEFAULT)
+    return NonRecordingSpan(SpanContext(0x4BF92F3577B34DA6A3CE929D0E0E4736, 0xF067AA, False, flags))
+
+
+class Client:
+    """A transport, called as a client calls it."""
+
+    def __init__(self, name: str, *, sampled: bool = True) -> None:
+        self.name = name
+        self._parent = parent(sampled=sampled)
+        self._transport: httpx.AsyncBaseTransport = Stub()
+
+    async def start(self) -> None:
+        """Wrap the transport."""
+
+    async def run(self, operations: int) -> None:
+        transport = self._transport
+        headers = [(b"host", b"inventory.example:8443"), (b"accept", b"*/*"), (b"x-tenant", b"7")]
+        with use_span(self._parent):
+            for _ in range(operations):
+                request = httpx.Request("GET", URL, headers=headers)
+                response = await transport.handle_async_request(request)
+                assert isinstance(response.stream, httpx.AsyncByteStream)
+                async for _chunk in response.stream:
+                    pass
+                await response.stream.aclose()
+        await self.finish()
+
+    async def finish(self) -> None:
+        """What the spans of a round still have to go through."""
+
+    async def stop(self) -> None: ...
+
+
+class Contrib(Client):
+    """OpenTelemetry's instrumentation, its SDK and its encoder."""
+
+    async def start(self) -> None:
+        provider, self._encoding = official()
+        self._transport = AsyncOpenTelemetryTransport(self._transport, tracer_provider=provider)
+
+    async def finish(self) -> None:
+        self._encoding.encode()
+
+
+class Ours(Client):
+    async def start(self) -> None:
+        self._tracing = await asynctrace.init(
+            service_name="benchmark",
+            exporter=Discard(),
+            set_global=False,
+            max_queue_size=100_000,
+            max_export_batch_size=BATCH,
+        )
+        self._transport = asynctrace.httpx.AsyncTracingTransport(
+            self._transport, tracing=self._tracing
+        )
+
+    async def finish(self) -> None:
+        await self._tracing.force_flush()
+
+    async def stop(self) -> None:
+        await self._tracing.shutdown()
+
+
+def subjects() -> list[Subject]:
+    return [
+        Client("bare"),
+        Contrib("contrib, sampled"),
+        Contrib("contrib, not sampled", sampled=False),
+        Ours("asynctrace, sampled"),
+        Ours("asynctrace, not sampled", sampled=False),
+    ]
