@@ -1,0 +1,1 @@
+"""The command `asynctrace`; each subcommand is a module or package of its own here."""
