@@ -1,0 +1,119 @@
+"""asynctrace: distributed tracing for asyncio services, on OpenTelemetry.
+
+How the package is layered; imports run downward only and never through this module::
+
+    cli, testing                       what people run and test with
+    aiohttp, httpx, worker             where spans come from: server, client, jobs
+    tracing                            init(): the one place that wires things together
+    export                             ended spans -> batches -> the collector
+    context                            which span is current, and for how long
+    trace                              the OpenTelemetry tracer, made for asyncio
+    config, propagation, semconv, otlp, tree
+    errors, _lifecycle
+
+The public names below are imported when they are first used, so that ``import asynctrace`` costs
+neither aiohttp nor httpx nor a wire format. ``asynctrace.aiohttp`` and ``asynctrace.httpx`` are
+always our modules, never the libraries of the same name.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from asynctrace import aiohttp, httpx
+    from asynctrace.aiohttp import setup
+    from asynctrace.context import create_task, span, traced, wrap_executor
+    from asynctrace.errors import AsyncTraceError, ConfigError, LifecycleError
+    from asynctrace.httpx import create_client, instrument
+    from asynctrace.propagation import extract, inject
+    from asynctrace.tracing import FlushReport, ShutdownReport, Tracing, current, init
+    from asynctrace.worker import TracedQueue, process, publish, run
+
+    __version__: str
+
+__all__ = [
+    "AsyncTraceError",
+    "ConfigError",
+    "FlushReport",
+    "LifecycleError",
+    "ShutdownReport",
+    "TracedQueue",
+    "Tracing",
+    "__version__",
+    "aiohttp",
+    "create_client",
+    "create_task",
+    "current",
+    "extract",
+    "httpx",
+    "init",
+    "inject",
+    "instrument",
+    "process",
+    "publish",
+    "run",
+    "setup",
+    "span",
+    "traced",
+    "wrap_executor",
+]
+
+# The same table as the imports above, for the running program; tests hold the three lists equal.
+_HOMES = {
+    "AsyncTraceError": "errors",
+    "ConfigError": "errors",
+    "FlushReport": "tracing",
+    "LifecycleError": "errors",
+    "ShutdownReport": "tracing",
+    "TracedQueue": "worker",
+    "Tracing": "tracing",
+    "create_client": "httpx",
+    "create_task": "context",
+    "current": "tracing",
+    "extract": "propagation",
+    "init": "tracing",
+    "inject": "propagation",
+    "instrument": "httpx",
+    "process": "worker",
+    "publish": "worker",
+    "run": "worker",
+    "setup": "aiohttp",
+    "span": "context",
+    "traced": "context",
+    "wrap_executor": "context",
+}
+_SUBMODULES = frozenset({"aiohttp", "httpx"})
+
+
+def _resolve(name: str) -> object:
+    """Import a public name on its first use and keep it, so that the second use costs nothing."""
+    value: object
+    if name in _HOMES:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    elif name in _SUBMODULES:
+        value = importlib.import_module(f"{__name__}.{name}")
+    elif name == "__version__":
+        value = _version()
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(__name__)
+    except PackageNotFoundError:  # run from a source tree that was never installed
+        return "0+unknown"
+
+
+if not TYPE_CHECKING:  # a type checker that saw it would accept every misspelled name
+    __getattr__ = _resolve
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,46 @@
+"""Spans around the program's own work, and the context that tasks and threads take along.
+
+=============  =============================================================================
+current        which span is current: attach, detach
+outcome        how a span tells that its work failed or was cancelled
+scope          span()
+traced         @traced; generators are in a module of their own
+tasks          create_task()
+executors      wrap_executor()
+=============  =============================================================================
+"""
+
+from __future__ import annotations
+
+from asynctrace.context.current import (
+    ContextToken,
+    attach,
+    attach_context,
+    detach,
+    without_span,
+)
+from asynctrace.context.executors import ContextExecutor, wrap_executor
+from asynctrace.context.outcome import error_type, tell_outcome
+from asynctrace.context.scope import Attributes, HasTracerProvider, SpanScope, links_to, span
+from asynctrace.context.tasks import Relation, create_task
+from asynctrace.context.traced import traced
+
+__all__ = [
+    "Attributes",
+    "ContextExecutor",
+    "ContextToken",
+    "HasTracerProvider",
+    "Relation",
+    "SpanScope",
+    "attach",
+    "attach_context",
+    "create_task",
+    "detach",
+    "error_type",
+    "links_to",
+    "span",
+    "tell_outcome",
+    "traced",
+    "without_span",
+    "wrap_executor",
+]

@@ -1,0 +1,158 @@
+"""``TracedQueue``: an ``asyncio.Queue`` whose items remember the trace that they were put in."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from types import TracebackType
+from typing import Generic, TypeVar
+
+from opentelemetry import trace as trace_api
+from opentelemetry.context import Context
+from opentelemetry.trace import NonRecordingSpan, SpanContext
+from opentelemetry.util.types import AttributeValue
+
+from asynctrace.context import Relation, SpanScope, without_span
+from asynctrace.semconv import (
+    MESSAGING_DESTINATION_NAME,
+    MESSAGING_OPERATION_NAME,
+    MESSAGING_OPERATION_TYPE,
+    MESSAGING_SYSTEM,
+)
+from asynctrace.worker.messages import consumer_scope
+
+T = TypeVar("T")
+
+QUEUE_WAIT_TIME = "asynctrace.queue.wait_time"
+_SYSTEM = "asyncio"
+
+
+class TracedQueue(asyncio.Queue[T]):
+    """``asyncio.Queue`` that carries the context of the producer along with each item::
+
+        async with queue.process() as item:
+            ...
+
+    ``put`` and ``get`` are asyncio's, and ``get`` gives the plain items; what belongs to the trace
+    stays inside. An item that was put while no span was current is stored as it is.
+
+    Kept per item are the span's ids, the baggage and the time: never the span, nor anything else of
+    the task that put it.
+    """
+
+    def process(self, name: str | None = None, *, relation: Relation = "child") -> Processing[T]:
+        """Take one item, and work on it in a CONSUMER span; ``async with`` gives the item.
+
+        Entering waits for an item like ``get``; a cancellation there takes no item. The span is a
+        child of the span that was current when the item was put (``relation="child"``) or begins a
+        trace linked to it (``"link"``); the task that processes has no part in it. It is called
+        "process `name`" and tells how long the item waited. Leaving ends the span and then calls
+        ``task_done``, once, also on an error or a cancellation, which the span tells.
+
+        Raises what ``get`` raises (``QueueShutDown`` from Python 3.13 on).
+        """
+        return Processing(self, name, relation)
+
+    # _init, _put and _get are the methods that asyncio.Queue leaves to its subclasses; its own
+    # priority and LIFO queues are made of them.
+
+    def _init(self, maxsize: int) -> None:
+        super()._init(maxsize)
+        self._taken: _Parcel[T] | None = None
+
+    def _put(self, item: T) -> None:
+        producer = trace_api.get_current_span().get_span_context()
+        super()._put(_Parcel(item, producer) if producer.is_valid else item)  # type: ignore[arg-type]
+
+    def _get(self) -> T:
+        stored: T | _Parcel[T] = super()._get()
+        if isinstance(stored, _Parcel):
+            self._taken = stored
+            return stored.unpack()
+        self._taken = None
+        return stored
+
+    async def _take(self) -> tuple[T, _Parcel[T] | None]:
+        item = await self.get()
+        # get() takes the item and returns in one go, so what _get() noted is about this item.
+        taken, self._taken = self._taken, None
+        return item, taken
+
+
+class _Parcel(Generic[T]):
+    """An item on its way, with what its consumer's span needs to know."""
+
+    __slots__ = ("_baggage", "_producer", "_put_at", "item")
+
+    def __init__(self, item: T, producer: SpanContext) -> None:
+        self.item = item
+        self._producer = producer
+        self._baggage = without_span()
+        self._put_at = time.monotonic()
+
+    def unpack(self) -> T:
+        """The item, which is not kept here any longer."""
+        item = self.item
+        del self.item
+        return item
+
+    def sender(self) -> Context:
+        """A context with the producer's span and baggage."""
+        return trace_api.set_span_in_context(NonRecordingSpan(self._producer), self._baggage)
+
+    def waited(self) -> float:
+        """Seconds since the item was put."""
+        return time.monotonic() - self._put_at
+
+    def __repr__(self) -> str:
+        # The queue's own repr lists what it holds.
+        return repr(self.item)
+
+
+class Processing(Generic[T]):
+    """What :meth:`TracedQueue.process` returns; enter it once."""
+
+    __slots__ = ("_name", "_queue", "_relation", "_scope")
+
+    def __init__(self, queue: TracedQueue[T], name: str | None, relation: Relation) -> None:
+        self._queue = queue
+        self._name = name
+        self._relation = relation
+        self._scope: SpanScope | None = None
+
+    async def __aenter__(self) -> T:
+        item, parcel = await self._queue._take()
+        self._scope = consumer_scope(
+            Context() if parcel is None else parcel.sender(),
+            self._name,
+            relation=self._relation,
+            attributes=self._attributes(parcel),
+        )
+        self._scope.__enter__()
+        return item
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        scope, self._scope = self._scope, None
+        if scope is None:
+            return
+        try:
+            scope.__exit__(exc_type, error, traceback)
+        finally:
+            self._queue.task_done()
+
+    def _attributes(self, parcel: _Parcel[T] | None) -> dict[str, AttributeValue]:
+        attributes: dict[str, AttributeValue] = {
+            MESSAGING_SYSTEM: _SYSTEM,
+            MESSAGING_OPERATION_NAME: "process",
+            MESSAGING_OPERATION_TYPE: "process",
+        }
+        if self._name is not None:
+            attributes[MESSAGING_DESTINATION_NAME] = self._name
+        if parcel is not None:
+            attributes[QUEUE_WAIT_TIME] = parcel.waited()
+        return attributes

@@ -1,0 +1,271 @@
+"""``run()``: ``asyncio.run`` for a traced program, with signals and an orderly end.
+
+::
+
+    init -> main -> main and what it left behind is cancelled and cleans up -> flush -> exit
+
+Each stage is one call of ``asyncio.Runner.run``, so `main` is the runner's own main task, as the
+program expects, and a ``SystemExit`` that flies out of the loop leaves the later stages intact.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
+
+from opentelemetry.context import Context
+
+from asynctrace.context import attach_context
+from asynctrace.errors import ConfigError, LifecycleError
+from asynctrace.tracing import Tracing, init
+from asynctrace.worker.signals import StopSignals
+
+if TYPE_CHECKING:
+    from asynctrace.config.options import Options
+
+T = TypeVar("T")
+R = TypeVar("R")
+Main = Coroutine[Any, Any, T] | Callable[[], Coroutine[Any, Any, T]]
+
+_logger = logging.getLogger("asynctrace")
+
+_of_main: contextvars.ContextVar[bool] = contextvars.ContextVar("asynctrace.of_main", default=False)
+
+_LAST_CALL = 1.0  # seconds for tasks that are cancelled again after their time was up
+
+
+def run(
+    main: Main[T],
+    *,
+    drain_timeout: float = 5.0,
+    debug: bool | None = None,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+    **options: Unpack[Options],
+) -> T:
+    """Run `main` with tracing, until it returns, fails, or the process is asked to stop::
+
+        asynctrace.run(main(), service_name="worker")
+
+    `main` is a coroutine, or a function that returns one and is called inside the loop. `debug` and
+    `loop_factory` are those of ``asyncio.Runner``; all further options (`service_name`,
+    `shutdown_timeout`, ...) are those of :func:`asynctrace.init`. The parent of main's first spans
+    is taken from the environment (``TRACEPARENT``, ``TRACESTATE``) when it is there; ``run`` makes
+    no span itself.
+
+    However `main` ends, tasks that it left behind are cancelled, and what they recorded is flushed.
+    They have `drain_timeout` seconds for their clean-up, the flush `shutdown_timeout` (5.0 unless
+    configured). Then:
+
+    =====================================  =======================================================
+    `main` returned                        its result is returned
+    `main` raised                          the exception is raised
+    SIGINT or SIGTERM                      main is cancelled; once it ended so, ``SystemExit`` of
+                                           128 + the signal's number
+    ... and `main` returned all the same   its result: it saw the request and gave its answer
+    ... and `main` raised something else   that is raised
+    ... and main's clean-up hangs          it is cancelled again, then abandoned; ``SystemExit``
+    a signal while flushing                the flush goes on; ``SystemExit``, unless main raised
+    a second signal                        the process ends at once, killed by that signal
+    =====================================  =======================================================
+
+    A SIGINT therefore ends in ``SystemExit(130)``, where ``asyncio.run`` raises
+    ``KeyboardInterrupt``. A signal that is ignored stays so; handlers of the program's own are
+    suspended, unless `main` sets them.
+
+    Raises ``ConfigError`` for what ``init`` refuses, before `main` is started; ``LifecycleError``
+    when another tracing runs, or when called from a running loop.
+    """
+    if not (asyncio.iscoroutine(main) or callable(main)):
+        raise ConfigError("main", main, "pass a coroutine, main(), or a function that returns one")
+    if not drain_timeout >= 0:  # also when it is not a number
+        _discard(main)
+        raise ConfigError("drain_timeout", drain_timeout, "give seconds, 0 or more")
+    if _loop_runs():
+        _discard(main)
+        raise LifecycleError(
+            "asynctrace.run() cannot be called from a running event loop",
+            hint="there, use `async with asynctrace.init(...)`",
+        )
+    runner = asyncio.Runner(debug=debug, loop_factory=loop_factory)
+    return _Run(main, runner, drain_timeout, options).run()
+
+
+class _Run(Generic[T]):
+    """One call of :func:`run`."""
+
+    def __init__(
+        self, main: Main[T], runner: asyncio.Runner, drain_timeout: float, options: Options
+    ) -> None:
+        self._main: Main[T] | None = main
+        self._runner = runner
+        self._loop = runner.get_loop()
+        self._drain_timeout = drain_timeout
+        self._options = options
+        self._signals = StopSignals(self._on_signal)
+        self._stage: asyncio.Task[Any] | None = None  # what a signal cancels
+        self._time_up: asyncio.TimerHandle | None = None
+        self._gave_up = False
+        self._draining: asyncio.Task[Any] | None = None
+        self._infrastructure: set[asyncio.Task[Any]] = set()
+        self._abandoned: set[asyncio.Task[Any]] = set()
+
+    def run(self) -> T:
+        try:
+            with self._signals:
+                return self._run_stages()
+        except asyncio.CancelledError:
+            if self._signals.received is None:  # main cancelled itself
+                raise
+            raise SystemExit(128 + self._signals.received) from None
+        finally:
+            self._close()
+
+    def _run_stages(self) -> T:
+        tracing = self._run_cancellable(self._start())
+        try:
+            try:
+                context = _context_from_environment(tracing)
+                result = self._run_cancellable(self._call_main(), context)
+            finally:
+                asked_to_stop = self._signals.received is not None
+                self._run_drain()
+        finally:
+            self._runner.run(_shut_down(tracing))
+        if self._signals.received is not None and not asked_to_stop:
+            raise asyncio.CancelledError  # main had its say before the signal came
+        return result
+
+    async def _start(self) -> Tracing:
+        tracing = await init(**self._options)
+        self._infrastructure = asyncio.all_tasks()
+        return tracing
+
+    async def _call_main(self) -> T:
+        main, self._main = self._main, None
+        assert main is not None
+        return await (main() if callable(main) else main)
+
+    # ---- a stage that a signal cancels
+
+    def _run_cancellable(
+        self, stage: Coroutine[Any, Any, R], context: contextvars.Context | None = None
+    ) -> R:
+        try:
+            return self._runner.run(self._cancellable(stage), context=context)
+        except RuntimeError:
+            if not self._gave_up:
+                raise
+            raise asyncio.CancelledError from None  # _give_up stopped the loop
+        finally:
+            self._stage = None
+            if self._time_up is not None:
+                self._time_up.cancel()
+
+    async def _cancellable(self, stage: Coroutine[Any, Any, R]) -> R:
+        """`stage`, not begun at all when a signal came before."""
+        if self._signals.received is not None:
+            stage.close()
+            raise asyncio.CancelledError
+        self._stage = asyncio.current_task()
+        return await stage
+
+    def _on_signal(self) -> None:
+        self._loop.call_soon_threadsafe(self._cancel_stage)
+
+    def _cancel_stage(self) -> None:
+        if self._stage is not None:
+            self._stage.cancel()
+            self._time_up = self._loop.call_later(self._drain_timeout, self._give_up)
+
+    def _give_up(self) -> None:
+        if self._stage is not None and not self._stage.done():
+            self._gave_up = True
+            self._loop.stop()
+
+    # ---- what main left behind
+
+    def _run_drain(self) -> None:
+        try:
+            self._runner.run(self._drain())
+        except BaseException:
+            # The SystemExit of a task flew out of the loop past _drain, which waits still. Let it
+            # not take the flush for something that main left behind.
+            if self._draining is not None:
+                self._draining.cancel()
+            raise
+
+    async def _drain(self) -> None:
+        """Cancel what main left behind, and main when it hangs, and let it clean up."""
+        self._draining = asyncio.current_task()
+        patience = 0.0 if self._gave_up else self._drain_timeout
+        for seconds in (patience, _LAST_CALL):
+            tasks = self._left_behind()
+            if not tasks:
+                return
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=seconds)
+        self._abandoned = self._left_behind()
+        if self._abandoned:
+            names = ", ".join(sorted(task.get_name() for task in self._abandoned))
+            _logger.warning("run() abandons tasks that do not end when cancelled: %s", names)
+
+    def _left_behind(self) -> set[asyncio.Task[Any]]:
+        beside = {asyncio.current_task(), *self._infrastructure}
+        return {task for task in asyncio.all_tasks() - beside if not _is_ours(task)}
+
+    def _close(self) -> None:
+        if self._main is not None:
+            _discard(self._main)
+        if self._abandoned:
+            self._loop.close()  # the runner's close() would wait for them
+        else:
+            self._runner.close()
+
+
+async def _shut_down(tracing: Tracing) -> None:
+    await tracing.shutdown(timeout=tracing.config.shutdown_timeout)
+
+
+def _context_from_environment(tracing: Tracing) -> contextvars.Context:
+    """The context that the process was started in, by the parent's ``TRACEPARENT`` and the like.
+
+    https://opentelemetry.io/docs/specs/otel/context/env-carriers/
+    """
+    propagator = tracing.propagator
+    variables = {field: field.upper().replace("-", "_") for field in propagator.fields}
+    carrier = {field: os.environ[name] for field, name in variables.items() if os.environ.get(name)}
+    context = contextvars.copy_context()
+    context.run(attach_context, propagator.extract(carrier, Context()))
+    context.run(_of_main.set, True)
+    return context
+
+
+def _is_ours(task: asyncio.Task[Any]) -> bool:
+    """Whether `task` works for the pipeline, which is needed until the flush is over.
+
+    Whatever the program starts inherits a mark from main. Before Python 3.12 the context of a task
+    cannot be seen; then the names that we give must do.
+    """
+    if sys.version_info >= (3, 12):
+        return not task.get_context().get(_of_main, False)
+    return task.get_name().startswith("asynctrace ")
+
+
+def _loop_runs() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _discard(main: object) -> None:
+    """Close a coroutine that will not be run, so that it does not complain of it."""
+    if isinstance(main, Coroutine):
+        main.close()
