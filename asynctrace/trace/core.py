@@ -1,0 +1,67 @@
+"""What the tracers and spans of one provider share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import SpanLimits
+from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.sdk.trace.sampling import Sampler
+
+from .ids import Ids
+from .limits import Limits
+from .open_spans import OpenSpans
+from .processors import Processors
+from .sampling import Rules
+from .sink import Faults
+
+if TYPE_CHECKING:
+    from .sink import SpanSink
+
+
+class Core:
+    """Stands between the provider and its spans: a span reaches everything by one reference.
+
+    `resource` is read through here whenever it is wanted, never copied into a span: it may still
+    change while resource detectors run, and spans begun meanwhile carry the final one.
+    """
+
+    __slots__ = (
+        "clock",
+        "fault",
+        "ids",
+        "limits",
+        "open_spans",
+        "processors",
+        "resource",
+        "rules",
+        "sampler",
+        "sink",
+        "span_limits",
+    )
+
+    def __init__(
+        self,
+        *,
+        sampler: Sampler,
+        resource: Resource,
+        id_generator: IdGenerator | None,
+        span_limits: SpanLimits,
+        clock: Callable[[], int],
+        sink: SpanSink | None,
+        max_open_spans: int,
+    ) -> None:
+        self.sampler = sampler
+        self.rules = Rules.of(sampler)
+        """The sampler as a table, when it is one of the SDK's own; None: ask the sampler."""
+        self.resource = resource
+        self.span_limits = span_limits
+        self.limits = Limits.of(span_limits)
+        self.clock = clock
+        self.sink = sink
+        self.fault = Faults(sink)
+        self.ids = Ids(id_generator, self.fault)
+        self.processors = Processors(self.fault)
+        self.open_spans = OpenSpans(max_open_spans)

@@ -1,0 +1,297 @@
+"""Starts spans: decides first, builds afterwards, and only what the decision wants."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from random import getrandbits
+from typing import TYPE_CHECKING, TypeVar
+from weakref import ref
+
+from opentelemetry import trace as trace_api
+from opentelemetry.context import Context, get_value
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import SynchronousMultiSpanProcessor
+from opentelemetry.sdk.trace import Tracer as SdkTracer
+from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.sdk.trace.sampling import Decision, Sampler
+from opentelemetry.sdk.util.instrumentation import InstrumentationInfo, InstrumentationScope
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    Link,
+    SpanKind,
+    TraceState,
+    set_span_in_context,
+)
+from opentelemetry.util.types import AnyValue, Attributes
+
+from asynctrace.propagation.tracecontext import RemoteSpan
+
+from .attributes import take
+from .current import CurrentSpan
+from .parent import Parent, as_parent, inherit
+from .sampling import decide
+from .span import DroppedSpan, Span
+
+if TYPE_CHECKING:
+    from .core import Core
+
+S = TypeVar("S")
+
+_SAMPLED = 1
+_DROP = Decision.DROP
+_RECORD_AND_SAMPLE = Decision.RECORD_AND_SAMPLE
+
+# The key of the current span, read off what the public API returns.
+[_SPAN_KEY] = set_span_in_context(INVALID_SPAN, Context())
+
+_new = object.__new__
+
+
+class Tracer(SdkTracer):
+    """See `opentelemetry.trace.Tracer`. Made by a `TracerProvider`."""
+
+    def __init__(self, core: Core, scope: InstrumentationScope) -> None:
+        self._core = core
+        self._instrumentation_scope = scope
+
+    # ---- the SDK's attributes, as they are now
+
+    @property
+    def sampler(self) -> Sampler:  # type: ignore[override]
+        return self._core.sampler
+
+    @property
+    def resource(self) -> Resource:  # type: ignore[override]
+        return self._core.resource
+
+    @property
+    def span_processor(self) -> SynchronousMultiSpanProcessor:  # type: ignore[override]
+        return self._core.processors
+
+    @property
+    def id_generator(self) -> IdGenerator:  # type: ignore[override]
+        return self._core.ids.generator
+
+    @property
+    def instrumentation_info(self) -> InstrumentationInfo:  # type: ignore[override]
+        """Deprecated by OpenTelemetry: use `instrumentation_scope` of a span."""
+        return deprecated_info(self._instrumentation_scope)
+
+    # ---- starting spans
+
+    def start_span(
+        self,
+        name: str,
+        context: Context | None = None,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: Attributes = None,
+        links: Sequence[Link] | None = (),
+        start_time: int | None = None,
+        record_exception: bool = True,
+        set_status_on_exception: bool = True,
+    ) -> trace_api.Span:
+        """Starts a span; its parent is the current one of `context`."""
+        core = self._core
+        current = get_value(_SPAN_KEY, context)
+        parent = None if current is None else as_parent(core, current)
+        trace_id, flags, state, rule = inherit(core, parent)
+        if rule is None:
+            decision, attributes, state = _ask(
+                core, parent, context, trace_id, name, kind, attributes, links or ()
+            )
+        else:
+            decision = rule if type(rule) is Decision else decide(rule, trace_id)
+        if decision is _DROP:
+            return _drop(core, trace_id, flags, state)
+        kept, dropped = take(attributes, core.limits.span, core.fault) if attributes else ({}, 0)
+        span = self._record(name, kind, parent, trace_id, flags, state, decision, kept, start_time)
+        if dropped:
+            span._dropped_attributes = dropped
+        if links:
+            span._set_links(links)
+        if not record_exception:
+            span._record_exception = False
+        if not set_status_on_exception:
+            span._set_status_on_exception = False
+        if core.processors.added:
+            core.processors.on_start(span, context)
+        return span
+
+    def start_lazily(
+        self,
+        name: str,
+        kind: SpanKind,
+        parent: trace_api.Span | None,
+        build: Callable[[S], dict[str, AnyValue]],
+        subject: S,
+        *,
+        context: Context | None = None,
+        links: Sequence[Link] = (),
+        start_time: int | None = None,
+    ) -> Span | DroppedSpan:
+        """Starts a span whose attributes are built only when they are wanted.
+
+        `build(subject)` is called when the span is recorded; or first of all, when the sampler is
+        not one of the SDK's own and may want to see them. Its dict becomes the span's, and its
+        values are trusted to be valid (see `Span.update_trusted`).
+
+        `parent` None starts a trace, whatever is current. `context` is what a sampler and the
+        processors are told (baggage may be in it); by default the current one with `parent` in it.
+        """
+        core = self._core
+        if start_time is None:
+            start_time = core.clock()
+        known = None if parent is None else as_parent(core, parent)
+        trace_id, flags, state, rule = inherit(core, known)
+        if context is None and (rule is None or core.processors.added):
+            context = set_span_in_context(INVALID_SPAN if parent is None else parent)
+        if rule is None:
+            built = _build(core, build, subject)
+            decision, attributes, state = _ask(
+                core, known, context, trace_id, name, kind, built, links
+            )
+        else:
+            decision = rule if type(rule) is Decision else decide(rule, trace_id)
+        if decision is _DROP:
+            return _drop(core, trace_id, flags, state)
+        limits = core.limits.span
+        if rule is None:
+            kept, dropped = take(attributes or {}, limits, core.fault)
+        else:
+            kept, dropped = _build(core, build, subject), 0
+            if limits.length is not None or len(kept) > limits.count:
+                kept, dropped = take(kept, limits, core.fault)
+        span = self._record(name, kind, known, trace_id, flags, state, decision, kept, start_time)
+        if dropped:
+            span._dropped_attributes = dropped
+        if links:
+            span._set_links(links)
+        if core.processors.added:
+            core.processors.on_start(span, context)
+        return span
+
+    def _record(
+        self,
+        name: str,
+        kind: SpanKind,
+        parent: Parent | None,
+        trace_id: int,
+        flags: int,
+        state: TraceState | None,
+        decision: Decision,
+        attributes: dict[str, AnyValue],
+        start_time: int | None,
+    ) -> Span:
+        """A new span, listed as open. Its processors have not been told yet."""
+        core = self._core
+        ids = core.ids
+        # Past the SDK's constructors: they build what is built lazily here.
+        span: Span = _new(Span)
+        span._tracer = self
+        span._trace_id = trace_id
+        span._span_id = span_id = (getrandbits(64) if ids.plain else 0) or ids.span_id()
+        span._trace_flags = flags | _SAMPLED if decision is _RECORD_AND_SAMPLE else flags
+        span._trace_state = state
+        span._name = name
+        span._kind = kind
+        span._attributes = attributes
+        # Not the parent itself: spans that follow from each other for days would never be freed.
+        if parent is not None:
+            span._parent_id = parent._span_id
+            span._parent_flags = parent._trace_flags
+            span._parent_state = parent._trace_state
+            if type(parent) is RemoteSpan:
+                span._parent_is_remote = True
+        open_spans = core.open_spans
+        if len(open_spans.table) < open_spans.bound or open_spans.make_room():
+            open_spans.table[span_id] = ref(span)
+        span._start_time = core.clock() if start_time is None else start_time
+        return span
+
+    def start_as_current_span(  # type: ignore[override]
+        self,
+        name: str,
+        context: Context | None = None,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: Attributes = None,
+        links: Sequence[Link] | None = (),
+        start_time: int | None = None,
+        record_exception: bool = True,
+        set_status_on_exception: bool = True,
+        end_on_exit: bool = True,
+    ) -> CurrentSpan:
+        """A context manager, or decorator, that starts a span and makes it current."""
+        return CurrentSpan(
+            partial(
+                self.start_span,
+                name,
+                context,
+                kind,
+                attributes,
+                links,
+                start_time,
+                record_exception,
+                set_status_on_exception,
+            ),
+            record_exception=record_exception,
+            set_status_on_exception=set_status_on_exception,
+            end_on_exit=end_on_exit,
+        )
+
+    def __repr__(self) -> str:
+        return f"Tracer({self._instrumentation_scope.name!r})"
+
+
+def _drop(core: Core, trace_id: int, flags: int, state: TraceState | None) -> DroppedSpan:
+    ids = core.ids
+    span: DroppedSpan = _new(DroppedSpan)
+    span._trace_id = trace_id
+    span._span_id = (getrandbits(64) if ids.plain else 0) or ids.span_id()
+    span._trace_flags = flags
+    span._trace_state = state
+    return span
+
+
+def _ask(
+    core: Core,
+    parent: Parent | None,
+    context: Context | None,
+    trace_id: int,
+    name: str,
+    kind: SpanKind,
+    attributes: Attributes,
+    links: Sequence[Link],
+) -> tuple[Decision, Attributes, TraceState | None]:
+    """What a sampler that is not the SDK's decides: the decision, the attributes, the tracestate.
+
+    When it fails, the trace goes on as it was decided upstream, and is dropped when it begins here:
+    a broken sampler can neither tear traces apart nor flood the collector.
+    """
+    try:
+        result = core.sampler.should_sample(context, trace_id, name, kind, attributes, links)
+        return Decision(result.decision), result.attributes, result.trace_state
+    except Exception as error:
+        core.fault(f"{type(core.sampler).__name__}.should_sample", error)
+    if parent is None:
+        return _DROP, None, None
+    decision = _RECORD_AND_SAMPLE if parent._trace_flags & _SAMPLED else _DROP
+    return decision, attributes, parent._trace_state
+
+
+def _build(
+    core: Core, build: Callable[[S], dict[str, AnyValue]], subject: S
+) -> dict[str, AnyValue]:
+    try:
+        return build(subject)
+    except Exception as error:
+        core.fault("attributes", error)
+        return {}
+
+
+def deprecated_info(scope: InstrumentationScope) -> InstrumentationInfo:
+    """What OpenTelemetry had before scopes, without the warning that making one gives."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return InstrumentationInfo(scope.name, scope.version, scope.schema_url)
