@@ -12,6 +12,16 @@ from .measure import Subject
 from .pipelines import BATCH, Discard, official
 
 URL = httpx.URL("https://inventory.example:8443/stock/42?page=3")
+# What httpx.AsyncClient sends by itself, and two headers of the program's.
+HEADERS = [
+    (b"host", b"inventory.example:8443"),
+    (b"accept", b"*/*"),
+    (b"accept-encoding", b"gzip, deflate"),
+    (b"connection", b"keep-alive"),
+    (b"user-agent", b"python-httpx/0.28.1"),
+    (b"authorization", b"Bearer 0123456789abcdef"),
+    (b"x-tenant", b"7"),
+]
 
 
 class Stub(httpx.AsyncBaseTransport):
@@ -42,7 +52,7 @@ class Client:
 
     async def run(self, operations: int) -> None:
         transport = self._transport
-        headers = [(b"host", b"inventory.example:8443"), (b"accept", b"*/*"), (b"x-tenant", b"7")]
+        headers = HEADERS
         with use_span(self._parent):
             for _ in range(operations):
                 request = httpx.Request("GET", URL, headers=headers)
@@ -63,11 +73,15 @@ class Contrib(Client):
     """OpenTelemetry's instrumentation, its SDK and its encoder."""
 
     async def start(self) -> None:
-        provider, self._encoding = official()
+        provider = self._provider = official()
         self._transport = AsyncOpenTelemetryTransport(self._transport, tracer_provider=provider)
 
     async def finish(self) -> None:
-        self._encoding.encode()
+        self._provider.force_flush()
+
+    async def stop(self) -> None:
+        await super().stop()
+        self._provider.shutdown()
 
 
 class Ours(Client):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 
 from asynctrace.export.contracts import Batch, Delivered, Outcome
@@ -11,30 +14,21 @@ from asynctrace.export.contracts import Batch, Delivered, Outcome
 BATCH = 512
 
 
-class OfficialEncoding(SpanProcessor):
-    """The SDK's spans through OpenTelemetry's own encoder, in batches."""
+class EncodeOnly(SpanExporter):
+    """OpenTelemetry's encoder, and nothing sent."""
 
-    def __init__(self) -> None:
-        self._spans: list[ReadableSpan] = []
-
-    def on_end(self, span: ReadableSpan) -> None:
-        if span.context is not None and span.context.trace_flags.sampled:
-            self._spans.append(span)
-            if len(self._spans) == BATCH:
-                self.encode()
-
-    def encode(self) -> None:
-        if self._spans:
-            encode_spans(self._spans).SerializeToString()
-            self._spans = []
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        encode_spans(spans).SerializeToString()
+        return SpanExportResult.SUCCESS
 
 
-def official() -> tuple[TracerProvider, OfficialEncoding]:
-    """OpenTelemetry's provider, sampling as the caller did."""
-    encoding = OfficialEncoding()
+def official() -> TracerProvider:
+    """OpenTelemetry's provider and its batch processor, sampling as the caller did."""
     provider = TracerProvider(sampler=DEFAULT_ON, shutdown_on_exit=False)
-    provider.add_span_processor(encoding)
-    return provider, encoding
+    provider.add_span_processor(
+        BatchSpanProcessor(EncodeOnly(), max_queue_size=100_000, max_export_batch_size=BATCH)
+    )
+    return provider
 
 
 class Discard:

@@ -107,7 +107,7 @@ class Contrib(Server):
     """OpenTelemetry's instrumentation, its SDK and its encoder."""
 
     async def prepare(self, app: web.Application) -> None:
-        provider, self._encoding = official()
+        provider = self._provider = official()
         # Its middleware reads module globals that only the instrumentor sets.
         instrumentor = AioHttpServerInstrumentor()
         instrumentor.instrument(tracer_provider=provider)
@@ -115,7 +115,11 @@ class Contrib(Server):
         app.middlewares.append(create_aiohttp_middleware(provider))
 
     async def finish(self) -> None:
-        self._encoding.encode()
+        self._provider.force_flush()
+
+    async def stop(self) -> None:
+        await super().stop()
+        self._provider.shutdown()
 
 
 class Ours(Server):

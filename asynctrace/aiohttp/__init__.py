@@ -1,0 +1,19 @@
+"""aiohttp's server, traced by composition: one middleware, one start, one clean-up per application.
+
+::
+
+    _setup.py      setup(): what it accepts, and where its parts go into an application
+    _lifespan.py   a Tracing that starts and ends with its application
+    _server.py     the middleware: one SERVER span per request
+    _request.py    what a request says: its route's name, its attributes, whose child it is
+    _ending.py     how a request ended, and what its span says about that
+
+No class of aiohttp is replaced, so it does not matter who imported what first. `import aiohttp` is
+the library everywhere in here; imports are absolute.
+"""
+
+from __future__ import annotations
+
+from asynctrace.aiohttp._setup import setup
+
+__all__ = ["setup"]

@@ -1,0 +1,125 @@
+"""setup(): what it accepts, and where its parts go into an application."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final, Unpack
+
+from aiohttp import web
+
+from asynctrace import semconv
+from asynctrace.aiohttp._lifespan import Lifespan
+from asynctrace.aiohttp._server import KEY, ServerTracing, middleware
+from asynctrace.config import Config
+from asynctrace.errors import ConfigError
+from asynctrace.tracing import Tracing
+
+if TYPE_CHECKING:
+    from asynctrace.config import Options
+
+_TOO_LATE: Final = (
+    "call setup() before the application is started, and before it is joined to another with "
+    "add_subapp() or add_domain(); of one that is joined already, set up the application above it"
+)
+
+
+def setup(
+    app: web.Application, tracing: Tracing | None = None, /, **options: Unpack[Options]
+) -> None:
+    """Trace every request that `app` handles: one SERVER span each, current in the handler.
+
+    ::
+
+        setup(app, service_name="shop")    # with the options of asynctrace.init()
+        setup(app)                         # the same, all from the environment
+        setup(app, tracing)                # with a Tracing that somebody else owns
+
+    With options, the application owns a `Tracing` of its own. It is started before everything else
+    in the application and shut down after every other clean-up, also those of its sub-applications,
+    and also when the start fails. It becomes the global one of the process, unless one is running
+    then: beside that it is independent (`set_global=False`).
+
+    Without options, the application uses the global `Tracing` that is running, looked up for each
+    request; if none is running when the application starts, it starts and owns one as above.
+
+    With `tracing`, it uses that one and ends nothing.
+
+    Applications may be nested, and each may be set up: a request has one span, made by the
+    outermost that was. An application that is to be joined to another can own a `Tracing`, too;
+    then call setup() last before it is joined, because clean-ups that are registered later run
+    after the `Tracing` was shut down (aiohttp tells it nothing of the application above).
+
+    Setting up an application once more with the same arguments, or with none, does nothing.
+
+    Raises:
+        ConfigError: the arguments cannot be used, or not together, or not any more: `app` is
+            started or joined to another, or was set up in another way.
+
+    What can only be known when the application starts fails its start: LifecycleError when the
+    global `Tracing` is being started by somebody else at that moment, ConfigError for an
+    environment that cannot be used.
+    """
+    _check(app, tracing, options)
+    made = app.get(_SETUP)
+    if made is not None:
+        made.check_repeated(tracing, options)
+        return
+    if app.on_startup.frozen:
+        raise ConfigError("app", app, _TOO_LATE)
+    server = ServerTracing(tracing, semconv.known_methods(os.environ))
+    app[KEY] = server
+    app[_SETUP] = Setup(tracing, options)
+    app.middlewares.insert(0, middleware(server))  # the outermost
+    app.on_shutdown.append(server.note_shutdown)
+    if tracing is None:
+        Lifespan(server, options).attach(app)
+
+
+class Setup:
+    """With what an application was set up."""
+
+    __slots__ = ("_options", "_tracing")
+
+    def __init__(self, tracing: Tracing | None, options: Options) -> None:
+        self._tracing = tracing
+        self._options = options
+
+    def check_repeated(self, tracing: Tracing | None, options: Options) -> None:
+        """Raise ConfigError when a repeated call asks for something else."""
+        remedy = f"the application was set up already, with {self!r}; set it up once"
+        if tracing is not None and tracing is not self._tracing:
+            raise ConfigError("tracing", tracing, remedy)
+        for name, value in options.items():
+            if not _is_same(self._options.get(name), value):
+                raise ConfigError(name, "another value", remedy)  # it may be a secret
+
+    def __repr__(self) -> str:
+        return repr(self._tracing) if self._tracing else f"the options {sorted(self._options)}"
+
+
+_SETUP: Final = web.AppKey("asynctrace.setup", Setup)
+
+
+def _check(app: object, tracing: object, options: Options) -> None:
+    if not isinstance(app, web.Application):
+        raise ConfigError("app", app, "an aiohttp.web.Application is needed")
+    if tracing is None:
+        if options:  # without, it may never come to a Tracing of its own
+            Config.resolve(options, os.environ)
+        return
+    if not isinstance(tracing, Tracing):
+        raise ConfigError(
+            "tracing",
+            tracing,
+            "a Tracing is needed, as asynctrace.init() gives it when awaited; options are keywords",
+        )
+    if options:
+        names = ", ".join(options)
+        raise ConfigError("tracing", tracing, f"it has its options already; give {names} to init()")
+
+
+def _is_same(one: object, other: object) -> bool:
+    try:
+        return one is other or bool(one == other)
+    except Exception:  # what cannot be compared is not known to be the same
+        return False

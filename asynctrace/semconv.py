@@ -1,0 +1,315 @@
+"""The names our spans carry, and the pure rules that turn HTTP into names and status.
+
+One closed list. A name comes from the stable part of OpenTelemetry's semantic conventions where
+there is one, else from the registry's development part, else it is ours and begins with
+`asynctrace.`. Nothing of ours emits an attribute that is not listed here; a test compares the list
+with `opentelemetry.semconv`. The strings stand here as literals because importing the registry's
+modules at start-up would cost more than all of this file.
+
+Nothing in this module knows aiohttp, httpx, spans or clocks: strings in, strings out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+if TYPE_CHECKING:
+    from opentelemetry.util.types import AnyValue
+
+Attributes: TypeAlias = "dict[str, AnyValue]"
+
+SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
+"""The edition of the conventions that the integrations follow."""
+
+# --- stable ---------------------------------------------------------------------------------
+
+CLIENT_ADDRESS: Final = "client.address"
+CLIENT_PORT: Final = "client.port"
+CODE_FUNCTION_NAME: Final = "code.function.name"
+ERROR_TYPE: Final = "error.type"
+EXCEPTION_ESCAPED: Final = "exception.escaped"
+EXCEPTION_MESSAGE: Final = "exception.message"
+EXCEPTION_STACKTRACE: Final = "exception.stacktrace"
+EXCEPTION_TYPE: Final = "exception.type"
+HTTP_REQUEST_METHOD: Final = "http.request.method"
+HTTP_REQUEST_METHOD_ORIGINAL: Final = "http.request.method_original"
+HTTP_REQUEST_RESEND_COUNT: Final = "http.request.resend_count"
+HTTP_RESPONSE_STATUS_CODE: Final = "http.response.status_code"
+HTTP_ROUTE: Final = "http.route"
+NETWORK_PEER_ADDRESS: Final = "network.peer.address"
+NETWORK_PEER_PORT: Final = "network.peer.port"
+NETWORK_PROTOCOL_NAME: Final = "network.protocol.name"
+NETWORK_PROTOCOL_VERSION: Final = "network.protocol.version"
+NETWORK_TRANSPORT: Final = "network.transport"
+SERVER_ADDRESS: Final = "server.address"
+SERVER_PORT: Final = "server.port"
+URL_FULL: Final = "url.full"
+URL_PATH: Final = "url.path"
+URL_QUERY: Final = "url.query"
+URL_SCHEME: Final = "url.scheme"
+USER_AGENT_ORIGINAL: Final = "user_agent.original"
+
+STABLE: Final = frozenset(
+    {
+        CLIENT_ADDRESS,
+        CLIENT_PORT,
+        CODE_FUNCTION_NAME,
+        ERROR_TYPE,
+        EXCEPTION_ESCAPED,
+        EXCEPTION_MESSAGE,
+        EXCEPTION_STACKTRACE,
+        EXCEPTION_TYPE,
+        HTTP_REQUEST_METHOD,
+        HTTP_REQUEST_METHOD_ORIGINAL,
+        HTTP_REQUEST_RESEND_COUNT,
+        HTTP_RESPONSE_STATUS_CODE,
+        HTTP_ROUTE,
+        NETWORK_PEER_ADDRESS,
+        NETWORK_PEER_PORT,
+        NETWORK_PROTOCOL_NAME,
+        NETWORK_PROTOCOL_VERSION,
+        NETWORK_TRANSPORT,
+        SERVER_ADDRESS,
+        SERVER_PORT,
+        URL_FULL,
+        URL_PATH,
+        URL_QUERY,
+        URL_SCHEME,
+        USER_AGENT_ORIGINAL,
+    }
+)
+
+# --- of development status -------------------------------------------------------------------
+
+HTTP_REQUEST_BODY_SIZE: Final = "http.request.body.size"
+HTTP_RESPONSE_BODY_SIZE: Final = "http.response.body.size"
+MESSAGING_BATCH_MESSAGE_COUNT: Final = "messaging.batch.message_count"
+MESSAGING_CLIENT_ID: Final = "messaging.client.id"
+MESSAGING_DESTINATION_NAME: Final = "messaging.destination.name"
+MESSAGING_MESSAGE_BODY_SIZE: Final = "messaging.message.body.size"
+MESSAGING_MESSAGE_ID: Final = "messaging.message.id"
+MESSAGING_OPERATION_NAME: Final = "messaging.operation.name"
+MESSAGING_OPERATION_TYPE: Final = "messaging.operation.type"
+MESSAGING_SYSTEM: Final = "messaging.system"
+URL_TEMPLATE: Final = "url.template"
+
+DEVELOPMENT: Final = frozenset(
+    {
+        HTTP_REQUEST_BODY_SIZE,
+        HTTP_RESPONSE_BODY_SIZE,
+        MESSAGING_BATCH_MESSAGE_COUNT,
+        MESSAGING_CLIENT_ID,
+        MESSAGING_DESTINATION_NAME,
+        MESSAGING_MESSAGE_BODY_SIZE,
+        MESSAGING_MESSAGE_ID,
+        MESSAGING_OPERATION_NAME,
+        MESSAGING_OPERATION_TYPE,
+        MESSAGING_SYSTEM,
+        URL_TEMPLATE,
+    }
+)
+
+# --- ours -------------------------------------------------------------------------------------
+
+CANCELLATION_REASON: Final = "asynctrace.cancellation.reason"
+RESPONSE_BODY_END: Final = "asynctrace.http.response.body.end"
+UNFINISHED: Final = "asynctrace.unfinished"
+
+OWN: Final = frozenset({CANCELLATION_REASON, RESPONSE_BODY_END, UNFINISHED})
+
+NAMES: Final = STABLE | DEVELOPMENT | OWN
+"""All of it, but captured headers: these are listed by their prefix."""
+
+HEADER_PREFIXES: Final = ("http.request.header.", "http.response.header.")
+
+# --- HTTP, both sides ---------------------------------------------------------------------------
+
+METHODS: Final = frozenset(
+    {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"}
+)
+"""The methods that the conventions call known, by default."""
+
+OTHER_METHOD: Final = "_OTHER"
+
+
+def known_methods(environ: Mapping[str, str]) -> frozenset[str]:
+    """The methods that may appear in names and attributes: the variable replaces the whole list."""
+    listed = environ.get("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS", "")
+    return frozenset(filter(None, map(str.strip, listed.split(",")))) or METHODS
+
+
+def span_name(method: str, target: str | None) -> str:
+    """`GET /users/{id}`, or the method alone; `method` is the value of `http.request.method`.
+
+    The target is a template: a path must never get here, or every URL would be a name of its own.
+    """
+    verb = "HTTP" if method == OTHER_METHOD else method
+    return f"{verb} {target}" if target else verb
+
+
+def error_type(kind: type[BaseException]) -> str:
+    """A class as `error.type` and `exception.type` have it: in full, but for builtins."""
+    module = kind.__module__
+    return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
+
+
+# The keys of signed URLs whose values grant access, as the conventions list them; keys are matched
+# case-sensitively and kept. The first two are of the list's previous edition.
+_SECRET_PARAMETER = re.compile(
+    "((?:^|&)(?:AWSAccessKeyId|Signature|X-Amz-Signature|X-Amz-Credential|X-Amz-Security-Token"
+    "|X-Goog-Signature|sig)=)[^&]*"
+)
+
+
+def redact_query(query: str) -> str:
+    """The query with the values of known credentials replaced by `REDACTED`."""
+    if _SECRET_PARAMETER.search(query) is None:  # a substitution costs ten times as much
+        return query
+    return _SECRET_PARAMETER.sub(r"\1REDACTED", query)
+
+
+# --- HTTP server --------------------------------------------------------------------------------
+
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_LONGEST_PORT = len("65535")
+
+
+@lru_cache(maxsize=256)
+def server_of(host: str, scheme: str) -> tuple[str, int | None]:
+    """`server.address` and `server.port` of a `Host` header, the scheme's port when it names none.
+
+    Whatever cannot be told apart into name and port is the address as a whole. Cached, because a
+    service sees few names; bounded, because the header is the client's to choose.
+    """
+    address, colon, port = host.rpartition(":")
+    if not colon or (host.startswith("[") and host.endswith("]")):
+        return host.strip("[]"), _DEFAULT_PORTS.get(scheme)
+    if port.isascii() and port.isdigit() and len(port) <= _LONGEST_PORT:
+        return address.strip("[]"), int(port)
+    return host, None
+
+
+def server_request(
+    method: str,
+    original_method: str | None,
+    route: str | None,
+    scheme: str,
+    path: str,
+    query: str,
+    version: str,
+    server: tuple[str, int | None],
+    peer: tuple[str, int | None],
+    user_agent: str | None,
+) -> Attributes:
+    """What is known of a request when it arrives. Positional, as it runs once per request.
+
+    `peer` is the other end of the connection, and, as no proxy is trusted, the client as well.
+    Empty and absent values make no attribute: an empty `http.route` would be one route of its own.
+    """
+    attributes: Attributes = {
+        HTTP_REQUEST_METHOD: method,
+        URL_SCHEME: scheme,
+        URL_PATH: path,
+        NETWORK_PROTOCOL_VERSION: version,
+    }
+    if route:
+        attributes[HTTP_ROUTE] = route
+    if query:
+        attributes[URL_QUERY] = redact_query(query)
+    address, port = server
+    if address:
+        attributes[SERVER_ADDRESS] = address
+        if port is not None:
+            attributes[SERVER_PORT] = port
+    address, port = peer
+    if address:
+        attributes[CLIENT_ADDRESS] = attributes[NETWORK_PEER_ADDRESS] = address
+        if port is not None:
+            attributes[NETWORK_PEER_PORT] = port
+    if user_agent:
+        attributes[USER_AGENT_ORIGINAL] = user_agent
+    if original_method is not None:
+        attributes[HTTP_REQUEST_METHOD_ORIGINAL] = original_method
+    return attributes
+
+
+def is_server_error(status_code: int) -> bool:
+    """Whether a response with this status makes the server's span an error: 5xx, and never 4xx."""
+    return status_code >= 500
+
+
+# --- client --------------------------------------------------------------------------------------
+
+_CLIENT_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+
+_PROTOCOL_VERSIONS: Final = {
+    b"HTTP/1.0": "1.0",
+    b"HTTP/1.1": "1.1",
+    b"HTTP/2": "2",
+    b"HTTP/2.0": "2",
+    b"HTTP/3": "3",
+}
+
+REDACTED_CREDENTIALS: Final = "REDACTED:REDACTED@"
+
+
+def full_url(
+    scheme: str, host: str, port: int | None, target: str, fragment: str, *, credentials: bool
+) -> str:
+    """`url.full` of a URL in parts, without the secrets in it.
+
+    `target` is path and query. Credentials are not asked for: that there are some is enough.
+    """
+    path, mark, query = target.partition("?")
+    if query:
+        path = f"{path}?{redact_query(query)}"
+    elif mark:
+        path = target
+    user = REDACTED_CREDENTIALS if credentials else ""
+    name = f"[{host}]" if ":" in host else host
+    authority = name if port is None else f"{name}:{port}"
+    return f"{scheme}://{user}{authority}{path}{'#' if fragment else ''}{fragment}"
+
+
+def client_request(
+    method: str,
+    original_method: str | None,
+    scheme: str,
+    host: str,
+    port: int | None,
+    url: str,
+) -> Attributes:
+    """What is known of a request before it is sent; `url` is that of :func:`full_url`.
+
+    `port` may be absent where it is the scheme's own; only for a scheme without one it stays so.
+    """
+    attributes: Attributes = {HTTP_REQUEST_METHOD: method, SERVER_ADDRESS: host, URL_FULL: url}
+    if port is None:
+        port = _CLIENT_PORTS.get(scheme)
+    if port is not None:
+        attributes[SERVER_PORT] = port
+    if original_method is not None:
+        attributes[HTTP_REQUEST_METHOD_ORIGINAL] = original_method
+    return attributes
+
+
+def client_response(status_code: int, http_version: object) -> Attributes:
+    """What is known when the response's headers are there.
+
+    `http_version` is as the client library tells it (`b"HTTP/2"`); what is not told or not known is
+    left out, never guessed.
+    """
+    attributes: Attributes = {HTTP_RESPONSE_STATUS_CODE: status_code}
+    if isinstance(http_version, bytes) and (version := _PROTOCOL_VERSIONS.get(http_version)):
+        attributes[NETWORK_PROTOCOL_VERSION] = version
+    if is_client_error(status_code):
+        attributes[ERROR_TYPE] = str(status_code)
+    return attributes
+
+
+def is_client_error(status_code: int) -> bool:
+    """Whether a response with this status makes the client's span an error: 4xx and 5xx."""
+    return status_code >= 400

@@ -1,0 +1,42 @@
+"""A tracing that delivers to the test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from asynctrace import semconv
+from asynctrace.aiohttp._server import SCOPE_NAME
+from asynctrace.tracing import Tracing, init
+from tests.aiohttp_server.harness import Recorder
+
+
+@pytest.fixture
+async def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+async def tracing(recorder: Recorder) -> AsyncIterator[Tracing]:
+    """A Tracing that is not the global one."""
+    async with init(
+        service_name="shop", set_global=False, exporter="none", span_processors=[recorder]
+    ) as running:
+        yield running
+        assert _unlisted(recorder) == set()
+
+
+def _unlisted(recorder: Recorder) -> set[str]:
+    """Names that the integration emitted and the closed list does not have."""
+    names: set[str] = set()
+    for span in recorder.spans:
+        if span.instrumentation_scope.name == SCOPE_NAME:
+            names.update(span.attributes, *(event.attributes for event in span.events))
+    return names - semconv.NAMES
+
+
+@pytest.fixture(params=[True, False], ids=["cancelling", "patient"])
+def handler_cancellation(request: pytest.FixtureRequest) -> bool:
+    """Whether aiohttp cancels a handler whose client has left."""
+    return bool(request.param)
