@@ -1,0 +1,62 @@
+"""httpx and httpx2: to which of the two an object belongs, and classes of ours that fit into it.
+
+The libraries are twins with unrelated classes, and a client accepts only streams of its own
+library's class. So what we put into a client is derived, on first use, from our class and from the
+library's. The library is found by the module of the classes that are there, because
+`httpx2.alias_httpx()` makes `import httpx` return httpx2, and because neither may be imported on
+behalf of somebody who uses only the other, or none.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import TypeVar, cast
+
+LIBRARIES = ("httpx", "httpx2")
+
+T = TypeVar("T")
+
+# Not `functools.cache`, for which type checkers hold a class to be unhashable.
+_fitted: dict[tuple[type, ModuleType, str], type] = {}
+_streams: dict[tuple[type, type], type | None] = {}
+
+
+def library_of(kind: type) -> ModuleType | None:
+    """The library that a class comes from, or derives from; None when it is neither of the two."""
+    for base in kind.__mro__:
+        name = base.__module__.partition(".")[0]
+        if name in LIBRARIES:
+            return sys.modules.get(name)
+    return None
+
+
+def imported_library() -> ModuleType | None:
+    """The library that this process uses; httpx when it uses both, None when it uses neither."""
+    return next((sys.modules[name] for name in LIBRARIES if name in sys.modules), None)
+
+
+def fit(ours: type[T], library: ModuleType, base: str) -> type[T]:
+    """`ours` as a genuine subclass of the library's public class of the name `base`."""
+    key = ours, library, base
+    kind = _fitted.get(key)
+    if kind is None:
+        bases = (ours, getattr(library, base))
+        namespace = {"__module__": ours.__module__, "__doc__": ours.__doc__}
+        kind = _fitted.setdefault(key, type(ours.__name__, bases, namespace))
+    return cast("type[T]", kind)
+
+
+def stream_class(ours: type[T], stream: type, base: str) -> type[T] | None:
+    """`ours` as it fits around a stream of the class `stream`.
+
+    None when that is not what a client of either library takes for the public class `base`.
+    """
+    key = ours, stream
+    try:
+        kind = _streams[key]
+    except KeyError:
+        library = library_of(stream)
+        fits = library is not None and issubclass(stream, getattr(library, base))
+        kind = _streams[key] = fit(ours, library, base) if library and fits else None
+    return cast("type[T] | None", kind)

@@ -1,0 +1,195 @@
+"""The transports: one CLIENT span per call, which is one attempt to send a request.
+
+They go around any transport of either library, as :func:`asynctrace.httpx.instrument` does with
+those of a client, or as plain transports::
+
+    httpx.AsyncClient(transport=AsyncTracingTransport(httpx.AsyncHTTPTransport(retries=2)))
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+
+from asynctrace.context import attach, detach
+from asynctrace.errors import ConfigError
+from asynctrace.httpx import _contrib
+from asynctrace.httpx._attempt import Attempts, failed
+from asynctrace.httpx._body import AsyncBody, Body, Closer
+from asynctrace.httpx._library import fit, imported_library, library_of, stream_class
+from asynctrace.httpx._request import give_back
+
+if TYPE_CHECKING:
+    from httpx import AsyncBaseTransport, BaseTransport, Request, Response
+    from opentelemetry.trace import Span
+
+    from asynctrace.tracing import Tracing
+else:
+    AsyncBaseTransport = BaseTransport = object  # the library's own are added by `_library.fit`
+
+T = TypeVar("T")
+
+
+class AsyncTracingTransport(AsyncBaseTransport):
+    """Traces every request that goes through `wrapped`, an asynchronous transport.
+
+    It is a genuine transport of the library, httpx or httpx2, that `wrapped` belongs to. Whatever
+    else is asked of it (an attribute of the transport's own) is answered by `wrapped`.
+
+    `tracing` is the :class:`~asynctrace.Tracing` to use; by default the one that runs when a
+    request is sent. While none runs, requests pass straight through.
+    """
+
+    by_instrument = False
+    """Whether `instrument` put it where it is, so that `uninstrument` takes it away."""
+
+    def __new__(cls, wrapped: AsyncBaseTransport, *, tracing: Tracing | None = None) -> Self:
+        return object.__new__(_fitted(cls, wrapped, "AsyncBaseTransport"))
+
+    def __init__(self, wrapped: AsyncBaseTransport, *, tracing: Tracing | None = None) -> None:
+        self.wrapped: Final = wrapped
+        self._attempts = Attempts(tracing)
+        self._closer = Closer()
+
+    async def handle_async_request(self, request: Request) -> Response:
+        """Send a request through the wrapped transport, in a span, with its context in the headers.
+
+        Exceptions and cancellation pass through unchanged.
+        """
+        attempt = self._attempts.begin(request)
+        if attempt is None:
+            return await self.wrapped.handle_async_request(request)
+        span, sent = attempt
+        send = self.wrapped.handle_async_request
+        token = attach(span, _contrib.quiet(self.wrapped, send))
+        try:
+            response = await send(sent)
+        except BaseException as error:
+            failed(span, error)
+            raise
+        finally:
+            detach(token)
+            give_back(request, sent)
+        if span.is_recording():
+            self._follow(span, response)
+        return response
+
+    def _follow(self, span: Span, response: Response) -> None:
+        """Let the span end with the response's body."""
+        stream: Any = getattr(response, "stream", None)
+        kind = stream_class(AsyncBody, type(stream), "AsyncByteStream")
+        if self._attempts.received(span, response, followed=kind is not None) and kind is not None:
+            response.stream = kind(stream, span, self._closer)
+
+    async def aclose(self) -> None:
+        try:
+            await self._closer.settle()
+        finally:
+            await self.wrapped.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self.wrapped.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        try:
+            await self._closer.settle()
+        finally:
+            await self.wrapped.__aexit__(exc_type, exc_value, traceback)
+
+    def __repr__(self) -> str:
+        return f"AsyncTracingTransport({self.wrapped!r})"
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            return _ask_wrapped(self, name)
+
+
+class TracingTransport(BaseTransport):
+    """Traces every request that goes through `wrapped`, a synchronous transport.
+
+    The twin of :class:`AsyncTracingTransport`, for `httpx.Client` and `httpx2.Client`.
+    """
+
+    by_instrument = False
+    """Whether `instrument` put it where it is, so that `uninstrument` takes it away."""
+
+    def __new__(cls, wrapped: BaseTransport, *, tracing: Tracing | None = None) -> Self:
+        return object.__new__(_fitted(cls, wrapped, "BaseTransport"))
+
+    def __init__(self, wrapped: BaseTransport, *, tracing: Tracing | None = None) -> None:
+        self.wrapped: Final = wrapped
+        self._attempts = Attempts(tracing)
+
+    def handle_request(self, request: Request) -> Response:
+        """Send a request through the wrapped transport, in a span, with its context in the headers.
+
+        Exceptions pass through unchanged.
+        """
+        attempt = self._attempts.begin(request)
+        if attempt is None:
+            return self.wrapped.handle_request(request)
+        span, sent = attempt
+        send = self.wrapped.handle_request
+        token = attach(span, _contrib.quiet(self.wrapped, send))
+        try:
+            response = send(sent)
+        except BaseException as error:
+            failed(span, error)
+            raise
+        finally:
+            detach(token)
+            give_back(request, sent)
+        if span.is_recording():
+            self._follow(span, response)
+        return response
+
+    def _follow(self, span: Span, response: Response) -> None:
+        """Let the span end with the response's body."""
+        stream: Any = getattr(response, "stream", None)
+        kind = stream_class(Body, type(stream), "SyncByteStream")
+        if self._attempts.received(span, response, followed=kind is not None) and kind is not None:
+            response.stream = kind(stream, span)
+
+    def close(self) -> None:
+        self.wrapped.close()
+
+    def __enter__(self) -> Self:
+        self.wrapped.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        self.wrapped.__exit__(exc_type, exc_value, traceback)
+
+    def __repr__(self) -> str:
+        return f"TracingTransport({self.wrapped!r})"
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            return _ask_wrapped(self, name)
+
+
+def _fitted(ours: type[T], wrapped: object, base: str) -> type[T]:
+    """The class to instantiate: `ours`, genuine in the library of what it is to wrap."""
+    library = library_of(type(wrapped)) or imported_library()
+    if library is None:
+        raise ConfigError("wrapped", wrapped, "pass a transport of httpx or httpx2")
+    return ours if issubclass(ours, getattr(library, base)) else fit(ours, library, base)
+
+
+def _ask_wrapped(transport: AsyncTracingTransport | TracingTransport, name: str) -> object:
+    if name == "wrapped":  # a transport that was never initialised, while it is copied
+        raise AttributeError(name)
+    return getattr(transport.wrapped, name)
