@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from asynctrace.context import create_task, span, traced, wrap_executor
     from asynctrace.errors import AsyncTraceError, ConfigError, LifecycleError
     from asynctrace.httpx import create_client, instrument
+    from asynctrace.initialization import init
     from asynctrace.propagation import extract, inject
-    from asynctrace.tracing import FlushReport, ShutdownReport, Tracing, current, init
+    from asynctrace.tracing import FlushReport, ShutdownReport, Tracing, current
     from asynctrace.worker import TracedQueue, process, publish, run
 
     __version__: str
@@ -73,7 +74,7 @@ _HOMES = {
     "create_task": "context",
     "current": "tracing",
     "extract": "propagation",
-    "init": "tracing",
+    "init": "initialization",
     "inject": "propagation",
     "instrument": "httpx",
     "process": "worker",

@@ -13,6 +13,7 @@ import sys
 import uuid
 from collections.abc import Iterable, Sequence
 from importlib.metadata import entry_points, version
+from typing import cast
 
 from opentelemetry.sdk.resources import Resource, ResourceDetector
 from opentelemetry.semconv.attributes import service_attributes, telemetry_attributes
@@ -27,6 +28,9 @@ PROCESS_PID = "process.pid"
 SERVICE_INSTANCE_ID = "service.instance.id"
 DISTRO_NAME = "telemetry.distro.name"
 DISTRO_VERSION = "telemetry.distro.version"
+# Read when this is imported: looking them up reads files, and `init` runs on an event loop.
+SDK_VERSION = version("opentelemetry-sdk")
+OWN_VERSION = version("asynctrace")
 
 
 def described_by(config: Config) -> Resource:
@@ -37,20 +41,35 @@ def described_by(config: Config) -> Resource:
 async def detect(config: Config) -> Resource:
     """The final resource: `config` and whatever its detectors answer within `resource_timeout`.
 
-    Never raises but on cancellation. A detector that fails or is late is logged and left out.
+    Never raises but on cancellation. A detector that fails or is late is logged and left out;
+    where two answer the same attribute, the later of them wins.
     """
-    names = [name for name in config.resource_detectors if isinstance(name, str)]
-    objects = [found for found in config.resource_detectors if not isinstance(found, str)]
-    jobs = [asyncio.ensure_future(_threads.call(_detect_named, name)) for name in _expand(names)]
-    jobs += [asyncio.ensure_future(_threads.call(_detect, detector)) for detector in objects]
-    if not jobs:
-        return described_by(config)
+    detectors = config.resource_detectors
+    if "*" in detectors:
+        detectors = await _threads.call(_expand, detectors)
+    # "otel" reads the variables that the configuration has read already.
+    answers = [
+        _ask(detector, config.resource_timeout) for detector in detectors if detector != "otel"
+    ]
+    return _combine(config, await asyncio.gather(*answers))
+
+
+async def _ask(detector: str | ResourceDetector, timeout: float) -> Resource | None:
+    """What one detector answers; None, and a log line, when it fails or is late."""
+    name = detector if isinstance(detector, str) else type(detector).__name__
     try:
-        await asyncio.wait(jobs, timeout=config.resource_timeout)
-    finally:
-        for job in jobs:
-            job.cancel()
-    return _combine(config, [resource for job in jobs if (resource := _answer(job)) is not None])
+        async with asyncio.timeout(timeout):
+            return await _threads.call(_detect, detector)
+    except TimeoutError:
+        logger.warning(
+            "The resource detector %s gave no answer within %g s; the resource goes without its "
+            "attributes.",
+            name,
+            timeout,
+        )
+    except Exception as error:
+        logger.warning("The resource detector %s failed: %r", name, error)
+    return None
 
 
 def of_forked_child(resource: Resource, *, instance_id_is_ours: bool) -> Resource:
@@ -61,45 +80,32 @@ def of_forked_child(resource: Resource, *, instance_id_is_ours: bool) -> Resourc
     return Resource({**resource.attributes, **own}, resource.schema_url)
 
 
-def _expand(names: Iterable[str]) -> list[str]:
-    # "otel" reads the variables that the configuration has read already.
-    if "*" in names:
-        names = sorted(entry_points(group=ENTRY_POINTS).names)
-    return [name for name in names if name != "otel"]
+def _expand(detectors: Iterable[str | ResourceDetector]) -> tuple[str | ResourceDetector, ...]:
+    """Every installed detector in the place of `*`."""
+    given = [detector for detector in detectors if detector != "*"]
+    installed = entry_points(group=ENTRY_POINTS).names
+    return (*sorted(installed.difference(name for name in given if isinstance(name, str))), *given)
 
 
-def _detect_named(name: str) -> Resource:
-    (entry, *_) = entry_points(group=ENTRY_POINTS, name=name)
-    return _detect(entry.load()())
-
-
-def _detect(detector: ResourceDetector) -> Resource:
+def _detect(detector: str | ResourceDetector) -> Resource:
+    if isinstance(detector, str):
+        (entry, *_) = entry_points(group=ENTRY_POINTS, name=detector)
+        detector = cast("ResourceDetector", entry.load()())
     resource = detector.detect()
     if not isinstance(resource, Resource):
         raise TypeError(f"{type(detector).__name__}.detect() gave {resource!r}, not a Resource")
     return resource
 
 
-def _answer(job: asyncio.Future[Resource]) -> Resource | None:
-    if not job.done() or job.cancelled():
-        logger.warning("A resource detector was late; the resource goes without its attributes.")
-        return None
-    error = job.exception()
-    if error is not None:
-        logger.warning("A resource detector failed: %r", error)
-        return None
-    return job.result()
-
-
-def _combine(config: Config, detected: Sequence[Resource]) -> Resource:
+def _combine(config: Config, detected: Sequence[Resource | None]) -> Resource:
     """Later ones win: ours, detected ones, the resource object given, the attributes given."""
     resource = Resource(
         {
             telemetry_attributes.TELEMETRY_SDK_LANGUAGE: "python",
             telemetry_attributes.TELEMETRY_SDK_NAME: "opentelemetry",
-            telemetry_attributes.TELEMETRY_SDK_VERSION: version("opentelemetry-sdk"),
+            telemetry_attributes.TELEMETRY_SDK_VERSION: SDK_VERSION,
             DISTRO_NAME: "asynctrace",
-            DISTRO_VERSION: version("asynctrace"),
+            DISTRO_VERSION: OWN_VERSION,
             PROCESS_PID: os.getpid(),
         }
     )

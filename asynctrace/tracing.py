@@ -12,36 +12,38 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from opentelemetry.propagators.textmap import TextMapPropagator
+from opentelemetry.sdk.resources import Resource
 
 from asynctrace import _threads, propagation
 from asynctrace._lifecycle import Lifecycle, State
 from asynctrace.config import Config
 from asynctrace.errors import LifecycleError
 from asynctrace.export import process
-from asynctrace.export.build import build_exporters, build_pipelines
-from asynctrace.export.delivery import Delivery, run_from_thread
+from asynctrace.export.build import NO_LIMIT, build_exporters, build_pipelines
+from asynctrace.export.contracts import Exporter, SpanDropReason
+from asynctrace.export.delivery import BURST, Delivery, run_from_thread
 from asynctrace.export.pipeline import CLOSE_GRACE
 from asynctrace.export.reports import ExporterReport, FlushReport, ShutdownReport, Statistics
+from asynctrace.initialization import init
 from asynctrace.propagation import Propagator
 from asynctrace.resource import described_by, detect, of_forked_child
 from asynctrace.trace import delegate
+from asynctrace.trace.fallback import FallbackProvider, self_check
 from asynctrace.trace.provider import TracerProvider
+from asynctrace.trace.sink import SpanSink
 from asynctrace.trace.span import Span
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
-    from asynctrace.config.options import Options
 
 __all__ = ["FlushReport", "ShutdownReport", "Statistics", "Tracing", "current", "init", "running"]
 
@@ -52,22 +54,14 @@ T = TypeVar("T")
 UNFINISHED = "asynctrace.unfinished"
 
 _running: Tracing | None = None
+_told_of_foreign_provider = False
 
 
-def init(**options: Unpack[Options]) -> Initialization:
-    """Start tracing: `async with init(...) as tracing:` or `tracing = await init(...)`.
-
-    Nothing happens before the await. Every option is a keyword; what is not given comes from
-    OpenTelemetry's environment variables, then from the defaults (see `asynctrace.config.FIELDS`).
-
-    Awaiting raises:
-        ConfigError: a setting cannot be used; it names the setting, the value and the remedy.
-        LifecycleError: another global `Tracing` is running, or starting.
-
-    After an error, or when it is cancelled, nothing is left open and it can be awaited again.
-    Leaving the `async with` shuts down with the configured `shutdown_timeout`.
-    """
-    return Initialization(dict(options))
+async def start(options: Mapping[str, object], environ: Mapping[str, str]) -> Tracing:
+    """What awaiting `init` does, when everything is imported; raises what that says."""
+    tracing = Tracing(Config.resolve(options, environ))
+    await tracing._start()
+    return tracing
 
 
 def running() -> Tracing | None:
@@ -90,39 +84,6 @@ def current() -> Tracing:
     return _running
 
 
-class Initialization:
-    """What `init` returns: await it, or enter it."""
-
-    def __init__(self, options: dict[str, object]) -> None:
-        self._options = options
-        self._tracing: Tracing | None = None
-
-    def __await__(self) -> Generator[object, None, Tracing]:
-        return self._start().__await__()
-
-    async def __aenter__(self) -> Tracing:
-        return await self._start()
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._tracing is not None:
-            await self._tracing.shutdown()
-
-    async def _start(self) -> Tracing:
-        if self._tracing is None:
-            tracing = Tracing(Config.resolve(self._options, os.environ))
-            await tracing._start()
-            self._tracing = tracing
-        return self._tracing
-
-    def __repr__(self) -> str:
-        return f"<init {self._tracing!r}>" if self._tracing else "<init, not awaited yet>"
-
-
 class Tracing:
     """A tracing that runs: its provider, the delivery of its spans, and its reports.
 
@@ -133,21 +94,16 @@ class Tracing:
         self._config = config
         self._lifecycle = Lifecycle("tracing")
         resource = described_by(config)
-        self._delivery = Delivery(scrub=config.scrub, max_early=config.max_queue_size)
-        self._provider = TracerProvider(
-            sampler=config.sampler,
-            resource=resource,
-            id_generator=config.id_generator,
-            span_limits=config.span_limits,
-            sink=self._delivery,
-            max_open_spans=config.max_open_spans,
-            disabled=config.disabled,
+        self._delivery = Delivery(
+            scrub=config.scrub, max_early=config.max_queue_size, burst=_burst(config)
         )
+        self._provider = _provider(config, resource, self._delivery)
         for processor in config.span_processors:
             self._provider.add_span_processor(processor)
         self._propagator = _propagator(config)
         self._replaced: TextMapPropagator | None = None
         self._report: Future[ShutdownReport] | None = None
+        self._closing: asyncio.Task[Any] | None = None
         self._waiting = 0
         self._warned = False
 
@@ -176,6 +132,10 @@ class Tracing:
     ) -> Tracer:
         """The tracer of an instrumentation scope."""
         return self._provider.get_tracer(name, version, schema_url)
+
+    def require_running(self) -> None:
+        """Raise LifecycleError, with a hint, unless this is running."""
+        self._lifecycle.require(State.RUNNING)
 
     def open_spans(self) -> tuple[Span, ...]:
         """Spans started and not yet ended; held weakly, at most `max_open_spans`."""
@@ -217,11 +177,13 @@ class Tracing:
         to flush, and the report is empty.
 
         Raises:
+            LifecycleError: it is still starting; nothing can be sent yet.
             ValueError: `timeout` is negative or not a number.
         """
         started = time.monotonic()
         deadline = started + self._seconds(timeout)
-        if self.state is not State.RUNNING:
+        self._lifecycle.require(State.RUNNING, State.DRAINING, State.CLOSED)
+        if self.state is State.CLOSED:
             return FlushReport(exporters={}, timed_out=False, elapsed=0.0)
         host = self._delivery.ensure_host()
         if host is None:
@@ -256,8 +218,8 @@ class Tracing:
             return await asyncio.shield(waiter)
         except asyncio.CancelledError:
             if self._waiting == 1 and not waiter.done():
-                closing = self._delivery.host
-                if closing is not None and closing.post(self._delivery.abort):
+                serving = self._delivery.host
+                if serving is not None and serving.post(self._cut_short):
                     await asyncio.wait({waiter})
             raise
         finally:
@@ -272,13 +234,17 @@ class Tracing:
         """On the host: everything that closing is, once."""
         started = time.monotonic()
         self._lifecycle.move(State.DRAINING)
+        self._closing = asyncio.current_task()
         timed_out = True
         unfinished = self._end_open_spans()
         try:
             await self._shutdown_processors(deadline)
             timed_out = await self._delivery.close(deadline)
+        except asyncio.CancelledError:
+            # The shutdown was cancelled, or the loop is being torn down: it closes all the same,
+            # and the report says what was cut off.
+            await self._delivery.cut(SpanDropReason.CANCELLED)
         finally:
-            # Also when the loop is torn down in the middle of it.
             self._release()
             self._lifecycle.move(State.CLOSED)
         return ShutdownReport(
@@ -288,6 +254,11 @@ class Tracing:
             unfinished=unfinished,
         )
 
+    def _cut_short(self) -> None:
+        """On the host: end a `_close` that is under way."""
+        if self._closing is not None and not self._closing.cancelling():
+            self._closing.cancel()
+
     async def _flush_processors(self, deadline: float) -> None:
         processors = self._provider._core.processors
         if processors.added:
@@ -295,9 +266,13 @@ class Tracing:
             await self._blocking(deadline, processors.force_flush, milliseconds)
 
     async def _shutdown_processors(self, deadline: float) -> None:
+        """The spans that are queued go out meanwhile: a processor that hangs delays only itself."""
         if self._provider._core.processors.added and not self._provider._shut_down:
             self._provider._shut_down = True
-            await self._blocking(deadline, self._provider._core.processors.shutdown)
+            await asyncio.gather(
+                self._blocking(deadline, self._provider._core.processors.shutdown),
+                self._delivery.flush(deadline),
+            )
 
     async def _blocking(
         self, deadline: float, function: Callable[..., object], *args: object
@@ -323,39 +298,47 @@ class Tracing:
             return self._config.shutdown_timeout
         if not timeout >= 0:  # also when it is not a number
             raise ValueError(f"timeout={timeout!r}: give seconds, 0 or more")
-        return timeout
+        return min(timeout, NO_LIMIT)
 
     # ---- the start
 
     async def _start(self) -> None:
         self._lifecycle.move(State.STARTING)
-        if self._config.set_global:
-            self._claim()
+        provider = self._provider
         try:
-            detection = asyncio.create_task(detect(self._config), name="asynctrace resource")
-            try:
-                exporters = await build_exporters(self._config)
-                self._provider.set_resource(await detection)
-            finally:
-                detection.cancel()
+            if self._config.set_global:
+                self._claim()
+            pipelines = build_pipelines(
+                await self._prepare(),
+                self._config,
+                resource=lambda: provider.resource,  # and not `self`, which nothing here may keep
+                alarm=self._delivery.call_host,
+                gather=self._delivery.encode_ended,
+            )
+            self._lifecycle.require(State.STARTING)  # and not shut down meanwhile
         except BaseException:
             self._release()
-            self._lifecycle.move(State.FAILED)
+            if self.state is State.STARTING:
+                self._lifecycle.move(State.FAILED)
             raise
-        pipelines = build_pipelines(
-            exporters,
-            self._config,
-            resource=lambda: self._provider.resource,
-            alarm=self._delivery.call_host,
-        )
         self._delivery.open(pipelines)
-        self._delivery.start()
         self._connect()
         self._lifecycle.move(State.RUNNING)
 
+    async def _prepare(self) -> list[Exporter]:
+        """Build the exporters and find the resource, side by side."""
+        detection = asyncio.create_task(detect(self._config), name="asynctrace resource")
+        try:
+            exporters = await build_exporters(self._config)
+            self._provider.set_resource(await detection)
+        finally:
+            detection.cancel()
+            await asyncio.wait({detection})
+        return exporters
+
     def _claim(self) -> None:
         """Become the global one. Spans are recorded from here on and sent when it runs."""
-        global _running
+        global _running, _told_of_foreign_provider
         if _running is not None:
             raise LifecycleError(
                 f"tracing runs already in this process: {_running!r}",
@@ -363,7 +346,8 @@ class Tracing:
                 "by init(set_global=False)",
             )
         _running = self
-        if not delegate.install():
+        if not delegate.install() and not _told_of_foreign_provider:
+            _told_of_foreign_provider = True
             logger.warning(
                 "Another TracerProvider is OpenTelemetry's global one already; it stays so. "
                 "asynctrace traces what it instruments itself; hand tracing.tracer_provider to "
@@ -401,18 +385,20 @@ class Tracing:
         resource = of_forked_child(self._provider.resource, instance_id_is_ours=own_id)
         self._provider.set_resource(resource)
         self._provider._core.open_spans.table.clear()
+        self._warned = True  # it was not opened here, and is not the child's to close
         self._delivery.after_fork()
 
     def at_exit(self) -> None:
         """The process exits and nobody has called `shutdown`: a bounded attempt to deliver."""
         if self.state is not State.RUNNING:
             return
-        self._warn_unclosed()
         self._lifecycle.move(State.DRAINING)
+        self._delivery.expect_exit()
         self._end_open_spans()
         self._delivery.export_at_exit(time.monotonic() + self._config.shutdown_timeout)
         self._release()
         self._lifecycle.move(State.CLOSED)
+        self._warn_unclosed()  # last of all: where warnings are errors, it raises
 
     def _on_host_lost(self) -> None:
         if self.state is State.RUNNING:
@@ -452,7 +438,7 @@ class SyncBridge:
     def force_flush(self, timeout: float) -> bool:
         """Whether every span that had ended before the call has arrived."""
         tracing = self._tracing()
-        if tracing is None or tracing.state is not State.RUNNING:
+        if tracing is None or tracing.state is State.CLOSED:
             return True
         work = tracing._flush(time.monotonic() + timeout)
         done = self._run(tracing, work, timeout, "force_flush")
@@ -486,6 +472,33 @@ class SyncBridge:
                 method,
             )
         return None
+
+
+def _provider(config: Config, resource: Resource, sink: SpanSink) -> TracerProvider:
+    """Ours; with the SDK's own tracers where ours do not fit the installed SDK."""
+    kind: Callable[..., TracerProvider] = TracerProvider
+    error = self_check()
+    if error is not None:
+        logger.warning(
+            "The tracers of asynctrace do not fit the installed opentelemetry-sdk (%r); those of "
+            "the SDK are used, at their cost. Hint: upgrade asynctrace.",
+            error,
+        )
+        kind = FallbackProvider
+    return kind(
+        sampler=config.sampler,
+        resource=resource,
+        id_generator=config.id_generator,
+        span_limits=config.span_limits,
+        sink=sink,
+        max_open_spans=config.max_open_spans,
+        disabled=config.disabled,
+    )
+
+
+def _burst(config: Config) -> int:
+    """As large as it may be without being felt where batches or the queue are small."""
+    return max(1, min(BURST, config.max_export_batch_size, config.max_queue_size // 8))
 
 
 def _propagator(config: Config) -> Propagator:

@@ -159,6 +159,14 @@ def _make_blockbuster() -> blockbuster.BlockBuster:
     watch.functions["time.sleep"] = blockbuster.BlockBusterFunction(
         None, "time.sleep", scanned_modules=[package, tests]
     )
+    # Where a log record goes is the program's choice: its handlers may write to a file.
+    for name in ("io.TextIOWrapper.write", "io.BufferedWriter.write", "os.stat", "os.write"):
+        if name in watch.functions:
+            watch.functions[name].can_block_in("logging/__init__.py", {"emit", "handle"})
+    # Tracebacks quote source lines, which the interpreter reads.
+    for name in ("io.BufferedReader.read", "io.TextIOWrapper.read", "os.stat"):
+        if name in watch.functions:
+            watch.functions[name].can_block_in("linecache.py", {"updatecache", "checkcache"})
     return watch
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from asynctrace import _threads
@@ -28,12 +29,17 @@ class SyncExporterAdapter:
         """Hand the spans to the exporter; its result is success or failure and nothing more."""
         if self._running:
             return Undelivered("busy", "the last export has not returned", retryable=True)
-        return await _threads.call(self._export, batch)
-
-    def _export(self, batch: Batch) -> Outcome:
         self._running = True
         try:
-            result = self.exporter.export(batch.spans)
+            return await _threads.call(self._export, batch)
+        except RuntimeError:  # perhaps no thread was to be had
+            self._running = False
+            raise
+
+    def _export(self, batch: Batch) -> Outcome:
+        try:
+            with suppress_instrumentation():  # its requests must not become spans to be exported
+                result = self.exporter.export(batch.spans)
         finally:
             self._running = False
         if result is SpanExportResult.SUCCESS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any, cast
 
 from opentelemetry.sdk.resources import Resource
@@ -41,6 +42,7 @@ def build_pipelines(
     *,
     resource: Callable[[], Resource],
     alarm: Callable[[], None],
+    gather: Callable[[], None],
 ) -> list[Pipeline]:
     """One pipeline for each exporter, under names that are unique."""
     return [
@@ -49,6 +51,7 @@ def build_pipelines(
             name=name,
             resource=resource,
             alarm=alarm,
+            gather=gather,
             max_queue_size=config.max_queue_size,
             max_queue_bytes=config.max_queue_bytes,
             max_export_batch_size=config.max_export_batch_size,
@@ -64,8 +67,8 @@ def unique_names(exporters: Sequence[Exporter]) -> list[str]:
     """Each exporter's own name, with a number from the second of that name on."""
     names: list[str] = []
     for exporter in exporters:
-        same = sum(1 for name in names if name.partition("#")[0] == exporter.name)
-        names.append(f"{exporter.name}#{same + 1}" if same else exporter.name)
+        numbered = (f"{exporter.name}#{number}" for number in count(2))
+        names.append(next(name for name in chain([exporter.name], numbered) if name not in names))
     return names
 
 

@@ -38,8 +38,13 @@ class Batch:
         """The `ExportTraceServiceRequest` of this batch, joined from bytes that are ready."""
         # By identity: the spans of a tracer share one scope object, and its hash is slow.
         groups: dict[int, tuple[InstrumentationScope | None, list[bytes]]] = {}
+        last: InstrumentationScope | None = None
+        spans: list[bytes] = []
+        groups[id(last)] = last, spans
         for scope, data, _ in self.items:
-            groups.setdefault(id(scope), (scope, []))[1].append(data)
+            if scope is not last:  # most often it is that of the span before
+                last, spans = groups.setdefault(id(scope), (scope, []))
+            spans.append(data)
         scopes = [(_scope_bytes(scope), spans) for scope, spans in groups.values()]
         attributes, schema_url = self.resource.attributes, self.resource.schema_url
         return join_request(encode_resource(attributes, schema_url), scopes)
@@ -123,3 +128,7 @@ class SpanDropReason:
     DEADLINE = "deadline"
     CANCELLED = "shutdown_cancelled"
     EXIT = "exit"
+    SPOOL_FULL = "spool_full"
+    """The disk is full, or there is nothing more to delete below `spool_max_bytes`."""
+    SPOOL_ERROR = "spool_error"
+    """The spool cannot be written for another reason, which `last_error` and the log tell."""

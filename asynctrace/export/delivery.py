@@ -1,7 +1,8 @@
 """All pipelines of one `Tracing`, and the host that they run on.
 
-`on_end` may be called in any thread and in a finalizer: it encodes the span once and appends it to
-each queue, without a lock and without waiting. The pipelines' tasks run on the loop of `init`; when
+`on_end` may be called in any thread and in a finalizer, and takes no lock and waits for nothing. A
+span is encoded once, in a burst with those that ended before it, and appended to each queue. The
+pipelines' tasks run on the loop of `init`; when
 that loop is gone or never was (a fork, a closed loop, a plain thread), the first accepted span
 starts a daemon thread with a loop of its own.
 """
@@ -19,10 +20,10 @@ from typing import Any, Protocol, TypeVar
 
 from opentelemetry import context as otel_context
 from opentelemetry.instrumentation.utils import suppress_instrumentation
+from opentelemetry.sdk.trace import ReadableSpan
 
 from asynctrace.trace.encoding import encode
 from asynctrace.trace.sink import Faults
-from asynctrace.trace.span import Span
 
 from .contracts import SpanDropReason
 from .host import Host
@@ -32,6 +33,13 @@ from .reports import ExporterReport
 from .scrub import Scrub, scrub_span
 
 T = TypeVar("T")
+
+BURST = 64
+"""Spans that are encoded together.
+
+Between the steps of a request the encoder's code and tables are cold, and a span costs twice what
+it does behind another span. In one go these are a fraction of a millisecond.
+"""
 
 
 class SyncControl(Protocol):
@@ -45,13 +53,21 @@ class SyncControl(Protocol):
 class Delivery:
     """The sink of a `TracerProvider`: fans ended spans out to the pipelines."""
 
-    def __init__(self, *, scrub: Scrub | None = None, max_early: int = 2048) -> None:
+    def __init__(
+        self, *, scrub: Scrub | None = None, max_early: int = 2048, burst: int = BURST
+    ) -> None:
+        """`max_early` spans are kept before `open`; `burst` of them are encoded together."""
         self.pipelines: Sequence[Pipeline] = ()
         self.control: SyncControl | None = None
         self.on_host_lost: Callable[[], None] = _nothing
         self.on_own_host: Callable[[], None] = _nothing
         self._scrub = scrub
-        self._early: deque[Span] = deque(maxlen=max_early)
+        self._ended: deque[ReadableSpan] = deque()
+        self._hosted_burst = burst
+        # Until it is opened, a burst is all there is room for. Without a host it is a single span,
+        # which calls for one.
+        self._burst = max_early
+        self._early_overflow = AtomicCounter()
         self._opened = False
         self._faults: dict[str, AtomicCounter] = {}
         self._contain = Faults(self)
@@ -60,16 +76,40 @@ class Delivery:
         self._stopped: asyncio.Event | None = None
         self._rehosting = threading.Lock()
         self._closing = False
-        self._drop_reason = SpanDropReason.DEADLINE
 
     # ---- any thread
 
-    def on_end(self, span: Span) -> None:
-        """Encode an ended span and queue it for every exporter. Never raises, never waits."""
+    def on_end(self, span: ReadableSpan) -> None:
+        """Take a sampled span that has ended. Never raises, never waits."""
+        ended = self._ended
+        ended.append(span)
+        if len(ended) >= self._burst:
+            self.encode_ended()
+
+    def encode_ended(self) -> None:
+        """Encode and queue every span that has ended so far. Any thread."""
+        ended = self._ended
         if not self._opened:
-            self._early.append(span)
-            self._queue_early()  # another thread may have opened just now, and missed this one
-            return
+            with suppress(IndexError):
+                while len(ended) > self._burst:
+                    ended.pop()
+                    self._early_overflow.increment()
+            return  # what a thread leaves behind that opens just now is queued with the next burst
+        with suppress(IndexError):
+            while True:
+                self._queue(ended.popleft())
+
+    def open(self, pipelines: Sequence[Pipeline]) -> None:
+        """Take the pipelines into use, on the running loop; queue the spans that ended before."""
+        self.pipelines = tuple(pipelines)
+        self._opened = True
+        self.start()
+        self.encode_ended()
+        for _ in range(self._early_overflow.read()):
+            for pipeline in self.pipelines:
+                pipeline.queue.refuse(SpanDropReason.QUEUE_FULL)
+
+    def _queue(self, span: ReadableSpan) -> None:
         data: bytes | None = None
         for pipeline in self.pipelines:
             if not pipeline.queue.admits():
@@ -84,21 +124,8 @@ class Delivery:
                     pipeline.queue.refuse(SpanDropReason.ENCODING)
                     continue
             pipeline.append(
-                (span._instrumentation_scope, data, span if pipeline.needs_spans else None)
+                (span.instrumentation_scope, data, span if pipeline.needs_spans else None)
             )
-
-    def open(self, pipelines: Sequence[Pipeline]) -> None:
-        """Take the pipelines into use; the spans that ended before are queued now."""
-        self.pipelines = tuple(pipelines)
-        self._opened = True
-        self._queue_early()
-
-    def _queue_early(self) -> None:
-        if not self._opened:
-            return
-        with suppress(IndexError):
-            while True:
-                self.on_end(self._early.popleft())
 
     def fault(self, where: str, error: BaseException) -> None:
         """Count an exception that was contained; whoever contained it logs it."""
@@ -117,7 +144,9 @@ class Delivery:
         return host if host is not None and host.serving else None
 
     def force_flush(self, timeout: float) -> bool:
-        return self.control.force_flush(timeout) if self.control else True
+        if self.control is None:
+            return not self._ended  # not started yet: nothing can be sent, and nobody waits
+        return self.control.force_flush(timeout)
 
     def shutdown(self) -> None:
         if self.control:
@@ -139,6 +168,8 @@ class Delivery:
 
     def call_host(self) -> None:
         """Have the pipelines look at their queues; what a pipeline calls when a batch is full."""
+        if self._closing:
+            return  # whoever closes looks at every queue, and needs no new host for it
         host = self._host
         if host is None or not host.post(self._wake_pipelines):
             self.ensure_host()
@@ -160,6 +191,7 @@ class Delivery:
             with suppress(RuntimeError):  # of a loop that stands still, or is closed by now
                 task.get_loop().call_soon_threadsafe(task.cancel)
         self._stopped = asyncio.Event()
+        self._burst = self._hosted_burst
         context = _quiet_context()
         self._tasks = [
             loop.create_task(pipeline.run(), name=f"asynctrace {pipeline.name}", context=context)
@@ -177,33 +209,40 @@ class Delivery:
         }
         return reports, any(timed_out for _, timed_out in results)
 
-    async def close(self, deadline: float) -> bool:
+    async def close(self, deadline: float, *, retries: bool = True) -> bool:
         """Empty the queues until `deadline`, then cut and count the rest.
 
         Returns whether the deadline passed first. Ends within two `CLOSE_GRACE` of it.
         """
         self._closing = True
         for pipeline in self.pipelines:
-            pipeline.begin_close(deadline)
-        timed_out = False
+            pipeline.begin_close(deadline, retries=retries)
         if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=max(0.0, deadline - time.monotonic()))
-            timed_out = bool(late)
-            if late:
-                for task in late:
-                    task.cancel()
-                await asyncio.wait(late, timeout=1.5 * CLOSE_GRACE)
-        for pipeline in self.pipelines:
-            pipeline.close_books(self._drop_reason)
-        if self._stopped is not None:
-            self._stopped.set()
+            await asyncio.wait(self._tasks, timeout=max(0.0, deadline - time.monotonic()))
+        timed_out = not all(pipeline.settled for pipeline in self.pipelines)
+        await self.cut(SpanDropReason.DEADLINE)
         return timed_out
 
-    def abort(self) -> None:
-        """Cut a `close` that is under way: what is not delivered by now is dropped."""
-        self._drop_reason = SpanDropReason.CANCELLED
-        for task in self._tasks:
+    async def cut(self, reason: str) -> None:
+        """Stop delivering and close: what is not delivered by now is dropped for `reason`.
+
+        Ends within two `CLOSE_GRACE`.
+        """
+        self._closing = True
+        self.encode_ended()
+        late = [task for task in self._tasks if not task.done()]
+        for pipeline in self.pipelines:
+            pipeline.queue.closed = True
+        for task in late:
             task.cancel()
+        try:
+            if late:
+                await asyncio.wait(late, timeout=1.5 * CLOSE_GRACE)
+        finally:
+            for pipeline in self.pipelines:
+                pipeline.close_books(reason)
+            if self._stopped is not None:
+                self._stopped.set()
 
     async def _serve(self) -> None:
         """The life of a host of our own."""
@@ -221,13 +260,17 @@ class Delivery:
         if not self._closing and self._host is not None and task in self._tasks:
             # The loop is being closed around us: `asyncio.run` cancels every task at its end.
             self._host = None
-            self.on_host_lost()
+            self._burst = 1
+            if task.cancelled():
+                self.on_host_lost()
 
     # ---- the process
 
     def after_fork(self) -> None:
         """In a forked child: start empty and without a host."""
         self._host = None
+        self._ended.clear()
+        self._burst = 1
         self._tasks = []
         self._stopped = None
         self._rehosting = threading.Lock()
@@ -235,12 +278,18 @@ class Delivery:
         for pipeline in self.pipelines:
             pipeline.forget()
 
+    def expect_exit(self) -> None:
+        """The interpreter exits: spans that end now are queued, and start no host any more."""
+        self._closing = True
+
     def export_at_exit(self, deadline: float) -> None:
         """Send what is left while the interpreter exits: no loop can be relied upon any more."""
-        self._closing = True
+        self.encode_ended()
         host = self.host
         if host is not None and host.owned:
-            future = asyncio.run_coroutine_threadsafe(self.close(deadline), host.loop)
+            # One attempt each: nobody waits gladly for a process that has nothing else to do.
+            closing = self.close(deadline, retries=False)
+            future = asyncio.run_coroutine_threadsafe(closing, host.loop)
             try:
                 future.result(max(0.0, deadline - time.monotonic()) + 3 * CLOSE_GRACE)
             except Exception as error:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from asynctrace import _threads
 
 T = TypeVar("T")
+
+
+WIND_UP = 0.2
+"""Seconds for what still runs on a loop of ours when its work is done."""
 
 
 class Host:
@@ -36,9 +39,9 @@ class Host:
         host = cls(asyncio.new_event_loop(), owned=True)
 
         def serve() -> None:
-            threading.current_thread().name = "asynctrace-host"
             try:
                 host.loop.run_until_complete(main())
+                host.loop.run_until_complete(_wind_up())
             finally:
                 host.loop.close()
 
@@ -82,3 +85,14 @@ class Host:
     def __repr__(self) -> str:
         kind = "daemon thread" if self.owned else "loop of init"
         return f"<Host {kind}{'' if self.alive else ', gone'}>"
+
+
+async def _wind_up() -> None:
+    """Let those who wait for an answer have it, and cancel what does not end by itself."""
+    late = asyncio.all_tasks() - {asyncio.current_task()}
+    if late:
+        _, late = await asyncio.wait(late, timeout=WIND_UP)
+    for task in late:
+        task.cancel()
+    if late:
+        await asyncio.wait(late, timeout=WIND_UP)

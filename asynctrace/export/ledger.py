@@ -14,7 +14,7 @@ from types import MappingProxyType
 from .reports import ExporterReport
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Flush:
     """Somebody waits until the spans up to `target` are settled."""
 
@@ -76,7 +76,7 @@ class Ledger:
         """What became of the flush's spans so far; it waits no longer."""
         if flush in self.flushes:
             self.flushes.remove(flush)
-        return flush.report or self._report(flush)
+        return self._report(flush) if flush.report is None else flush.report
 
     def next_target(self) -> int | None:
         """Where the next batch must end so that a flush's figures are exact."""

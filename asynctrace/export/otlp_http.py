@@ -5,6 +5,7 @@ https://opentelemetry.io/docs/specs/otlp/#otlphttp: what counts as delivered, wh
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gzip
 import http.client
@@ -28,6 +29,8 @@ from .retry import parse_retry_after
 RETRYABLE = frozenset({429, 502, 503, 504})
 MAX_ANSWER = 64 * 1024
 """Bytes of an answer that are read; it holds a short message or nothing."""
+SLICE = 256 * 1024
+"""Bytes of a request that are written at once."""
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
 
@@ -126,7 +129,8 @@ class OtlpHttpExporter:
         self._headers = endpoint.request_headers()
         self._resolver = DaemonResolver()
         self._session: aiohttp.ClientSession | None = None
-        self._inherited: list[aiohttp.ClientSession] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._foreign: list[aiohttp.ClientSession] = []
 
     @classmethod
     async def create(cls, endpoint: Endpoint, *, name: str = "otlp") -> OtlpHttpExporter:
@@ -151,10 +155,13 @@ class OtlpHttpExporter:
             return Undelivered("unreachable", _describe(error), retryable=True)
 
     async def _post(self, body: bytes) -> Outcome:
-        if self._session is None:
-            self._session = self._new_session()
-        async with self._session.post(
-            self._endpoint.url, data=body, headers=self._headers, allow_redirects=False
+        data: bytes | _Slices = body
+        headers = self._headers
+        if len(body) > SLICE:
+            data = _Slices(body)
+            headers = {**headers, "Content-Length": str(len(body))}
+        async with self._session_here().post(
+            self._endpoint.url, data=data, headers=headers, allow_redirects=False
         ) as response:
             return judge(
                 response.status,
@@ -162,6 +169,16 @@ class OtlpHttpExporter:
                 parse_retry_after(response.headers.get("Retry-After"), now=time.time()),
                 await _read_up_to(response.content, MAX_ANSWER),
             )
+
+    def _session_here(self) -> aiohttp.ClientSession:
+        """The session of the running loop."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._leave_session()  # of a loop that stands still, or was closed
+            self._loop = loop
+        if self._session is None:
+            self._session = self._new_session()
+        return self._session
 
     def _new_session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
@@ -174,6 +191,8 @@ class OtlpHttpExporter:
         )
 
     async def close(self) -> None:
+        if self._loop is not asyncio.get_running_loop():
+            return
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -182,10 +201,14 @@ class OtlpHttpExporter:
         """Nothing is left after `close`."""
 
     def after_fork(self) -> None:
-        # Kept, not closed: closing would unregister the parent's sockets from the event poll that
-        # both processes share, and so would the garbage collector.
+        # Closing would unregister the parent's sockets from the event poll that both processes
+        # share, and so would the garbage collector.
+        self._leave_session()
+
+    def _leave_session(self) -> None:
+        """Keep, without closing it, a session that only another loop or process could close."""
         if self._session is not None:
-            self._inherited.append(self._session)
+            self._foreign.append(self._session)
             self._session = None
 
     def export_at_exit(self, batch: Batch, deadline: float) -> Outcome:
@@ -204,6 +227,7 @@ class OtlpHttpExporter:
             path = (target.path or "/") + (f"?{target.query}" if target.query else "")
             with contextlib.closing(connection):
                 connection.request("POST", path, body, headers)
+                connection.sock.settimeout(max(0.01, deadline - time.monotonic()))
                 answer = connection.getresponse()
                 return judge(
                     answer.status,
@@ -229,6 +253,26 @@ class OtlpHttpExporter:
         target = urlsplit(self._endpoint.url)
         state = "connected" if self._session is not None else "idle"
         return f"<OtlpHttpExporter {target.scheme}://{target.netloc.rpartition('@')[2]} {state}>"
+
+
+class _Slices:
+    """A large body in pieces, between which the loop may do other work.
+
+    Not a generator: one that is given up half-way needs a task to be closed.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        self._rest = memoryview(body)
+
+    def __aiter__(self) -> _Slices:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._rest:
+            raise StopAsyncIteration
+        piece, self._rest = self._rest[:SLICE], self._rest[SLICE:]
+        await asyncio.sleep(0)
+        return bytes(piece)
 
 
 async def _read_up_to(stream: aiohttp.StreamReader, limit: int) -> bytes:

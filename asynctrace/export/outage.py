@@ -11,6 +11,7 @@ logger = logging.getLogger("asynctrace")
 _HINTS = {
     "unreachable": "is a collector listening there? OTEL_EXPORTER_OTLP_ENDPOINT says where to send",
     "timeout": "the collector does not answer in time; see OTEL_EXPORTER_OTLP_TIMEOUT",
+    "deadline": "the collector did not take them before the shutdown's time-out",
     "http_401": "credentials go into OTEL_EXPORTER_OTLP_HEADERS",
     "http_403": "credentials go into OTEL_EXPORTER_OTLP_HEADERS",
     "http_404": "the endpoint is a base URL; /v1/traces is appended to it",
@@ -20,13 +21,13 @@ _HINTS = {
 class OutageLog:
     """The memory of one exporter's outage, so that it is logged once and not once per batch."""
 
-    __slots__ = ("_failing", "_lost", "_name", "_partial")
+    __slots__ = ("_complained", "_failing", "_lost", "_name")
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._failing = False
         self._lost = 0
-        self._partial = False
+        self._complained = False
 
     def began(self, failure: Undelivered) -> None:
         """An attempt failed; only the first of an outage is logged."""
@@ -46,18 +47,21 @@ class OutageLog:
     def lost(self, spans: int) -> None:
         self._lost += spans
 
-    def partial(self, rejected: int, message: str) -> None:
-        """The receiver rejected part of a batch; logged once until a batch is taken whole."""
-        if not self._partial:
-            self._partial = True
-            logger.warning("%s rejected %d spans: %s", self._name, rejected, message)
+    def delivered(self, rejected: int = 0, message: str = "") -> None:
+        """A batch was delivered, but for the `rejected` spans: the end of an outage.
 
-    def over(self) -> None:
-        """A batch was delivered."""
+        What the receiver complains of is logged once, until it takes a batch without complaint.
+        """
         if self._failing:
             logger.warning("%s delivers again; %d spans were lost.", self._name, self._lost)
         self._failing = False
         self._lost = 0
+        complaint = bool(rejected or message)
+        if complaint and not self._complained:
+            logger.warning(
+                "The receiver of %s rejected %d spans: %s", self._name, rejected, message
+            )
+        self._complained = complaint
 
     def __repr__(self) -> str:
         return f"<OutageLog {self._name!r} failing={self._failing} lost={self._lost}>"

@@ -39,6 +39,7 @@ class Pipeline:
         name: str,
         resource: Callable[[], Resource],
         alarm: Callable[[], None],
+        gather: Callable[[], None],
         max_queue_size: int,
         max_queue_bytes: int,
         max_export_batch_size: int,
@@ -56,6 +57,7 @@ class Pipeline:
         self.ledger = Ledger()
         self._resource = resource
         self._alarm = alarm
+        self._gather = gather
         self._batch_size = max_export_batch_size
         self._schedule_delay = schedule_delay
         self._attempt_timeout = attempt_timeout
@@ -65,7 +67,9 @@ class Pipeline:
         self._jitter = jitter
         self._outage = OutageLog(name)
         self._deadline: float | None = None
+        self._retries = True
         self._wake: asyncio.Event | None = None
+        self._batch: Batch | None = None
         # Without a host the very first span must call for one; with a host a full batch calls.
         self._alarm_at = 1
         self._alarmed = False
@@ -80,6 +84,7 @@ class Pipeline:
 
     def statistics(self) -> ExporterStatistics:
         """A snapshot; exact on the host, a moment old elsewhere."""
+        self._gather()
         queue, ledger = self.queue, self.ledger
         refused, queued = queue.refused, len(queue)
         return ExporterStatistics(
@@ -95,6 +100,11 @@ class Pipeline:
             last_error_time=ledger.last_error_time,
             last_success_time=ledger.last_success_time,
         )
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is known of every queued span what became of it."""
+        return not len(self.queue) and not self.ledger.in_flight
 
     def report(self) -> ExporterReport:
         """The whole life of the pipeline so far."""
@@ -123,25 +133,41 @@ class Pipeline:
         """
         wake = self._wake = asyncio.Event()
         self._alarm_at = self._batch_size
-        self.wake()
+        self._reclaim()
         try:
             while not self.queue.closed or len(self.queue):
-                await self._wait_for_batch()
-                await self._drain()
-        finally:
-            if self._wake is wake:  # and not that of the next host, which has taken over
-                self._wake = None
-                self._alarm_at = 1
-                self._alarmed = False
-            await self._contained(self.exporter.close())
-            if self.queue.closed:
-                await self._contained(self.exporter.shutdown())
+                await self._drain(await self._wait_for_batch(wake))
+        except GeneratorExit:  # the loop was closed around the task: nothing can be awaited
+            self._detach(wake)
+            raise
+        except BaseException:
+            await self._leave(wake)
+            raise
+        await self._leave(wake)
+
+    def _reclaim(self) -> None:
+        """Take back the batch that the last host left in flight when it stood still."""
+        if self._batch is not None:
+            self._give_up(self._batch)
+
+    def _detach(self, wake: asyncio.Event) -> None:
+        if self._wake is wake:  # and not that of the next host, which has taken over
+            self._wake = None
+            self._alarm_at = 1
+            self._alarmed = False
+
+    async def _leave(self, wake: asyncio.Event) -> None:
+        self._detach(wake)
+        await self._contained(self.exporter.close())
+        if self.queue.closed:
+            await self._contained(self.exporter.shutdown())
 
     async def flush(self, deadline: float) -> tuple[ExporterReport, bool]:
         """Deliver what is queued now; the report, and whether the deadline passed first.
 
         A cancelled flush waits no longer; the spans stay queued.
         """
+        self._gather()
         flush = self.ledger.begin_flush(self.queue.sequence)
         timed_out = False
         try:
@@ -155,10 +181,12 @@ class Pipeline:
             report = self.ledger.end_flush(flush)
         return report, timed_out
 
-    def begin_close(self, deadline: float) -> None:
+    def begin_close(self, deadline: float, *, retries: bool = True) -> None:
         """Admit no more spans; drain what is queued, nothing past `deadline`."""
+        self._gather()
         self.queue.closed = True
         self._deadline = deadline
+        self._retries = retries
         self.wake()
 
     def close_books(self, reason: str) -> None:
@@ -167,7 +195,12 @@ class Pipeline:
         A drain task that did not heed its cancellation may still come back with an answer; then
         its spans are counted already.
         """
+        if self.ledger.closed:
+            return
         undelivered = len(self.queue.take(len(self.queue))) + self.ledger.in_flight
+        if undelivered:
+            self._outage.began(Undelivered(reason, f"{undelivered} spans were not delivered"))
+        self._batch = None
         self.ledger.settle(dropped=undelivered, reason=reason)
         self.ledger.closed = True
 
@@ -177,6 +210,8 @@ class Pipeline:
             max_spans=self.queue.max_spans, max_bytes=self.queue.max_bytes
         )
         self.ledger = Ledger()
+        self._outage = OutageLog(self.name)
+        self._batch = None
         self._wake = None
         self._alarm_at = 1
         self._alarmed = False
@@ -184,9 +219,9 @@ class Pipeline:
 
     def export_at_exit(self, deadline: float) -> None:
         """Send what is queued without asyncio, while the interpreter exits."""
+        self._reclaim()
         while len(self.queue) and self._clock() < deadline:
-            batch = Batch(self.queue.take(self._batch_size), self._resource())
-            self.ledger.in_flight = len(batch)
+            batch = self._next_batch()
             try:
                 outcome = self.exporter.export_at_exit(batch, deadline)
             except Exception as error:
@@ -196,21 +231,28 @@ class Pipeline:
 
     # ---- the drain task
 
-    async def _wait_for_batch(self) -> None:
-        """Until a batch is full, the schedule is due, or somebody flushes or closes."""
-        assert self._wake is not None
-        self._alarmed = False  # before the look at the queue: an append after it alarms again
-        if not self._is_due():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._schedule_delay):
-                    await self._wake.wait()
-        self._wake.clear()
+    async def _wait_for_batch(self, wake: asyncio.Event) -> int:
+        """Until a batch is full, the schedule is due, or somebody flushes or closes.
+
+        Returns the sequence number up to which the schedule has come for the spans.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._schedule_delay):
+                while True:
+                    wake.clear()
+                    self._alarmed = False  # before the look: an append after it alarms again
+                    if self._is_due():
+                        return self.queue.taken
+                    await wake.wait()
+        self._gather()
+        return self.queue.sequence
 
     def _is_due(self) -> bool:
         return self.queue.closed or bool(self.ledger.flushes) or len(self.queue) >= self._batch_size
 
-    async def _drain(self) -> None:
-        while len(self.queue):
+    async def _drain(self, scheduled: int) -> None:
+        """Spans that arrive meanwhile wait for a batch of their own to fill, or to be due."""
+        while len(self.queue) and (self._is_due() or self.queue.taken < scheduled):
             await self._deliver(self._next_batch())
 
     def _next_batch(self) -> Batch:
@@ -219,9 +261,16 @@ class Pipeline:
         limit = self._batch_size
         if target is not None and target > self.queue.taken:
             limit = min(limit, target - self.queue.taken)
-        batch = Batch(self.queue.take(limit), self._resource())
+        batch = self._batch = Batch(self.queue.take(limit), self._resource())
         self.ledger.in_flight = len(batch)
         return batch
+
+    def _give_up(self, batch: Batch) -> None:
+        """Put the batch in flight back: nobody knows whether it arrived."""
+        if self._batch is batch:  # otherwise it was reclaimed, or the books are closed
+            self._batch = None
+            self.queue.put_back(list(batch.items))
+            self.ledger.in_flight = 0
 
     async def _deliver(self, batch: Batch) -> None:
         """Export `batch`, trying again as the policy says, and settle it."""
@@ -230,8 +279,8 @@ class Pipeline:
         try:
             while True:
                 attempt += 1
-                outcome = await self._attempt(batch, self._time_left(started))
-                if isinstance(outcome, Delivered):
+                outcome = await self._attempt(batch, started + self._export_timeout)
+                if isinstance(outcome, Delivered) or self._batch is not batch:
                     break
                 self._note_failure(outcome)
                 delay = self._retry.delay(
@@ -240,15 +289,13 @@ class Pipeline:
                     remaining=self._time_left(started),
                     random=self._jitter(),
                 )
-                if delay is None:
+                if delay is None or not self._retries:
                     break
                 self.ledger.retries += 1
                 await self._pause(delay, throttled=outcome.retry_after is not None)
         except BaseException:
-            # The drain task is being cancelled: nobody knows whether the batch arrived. It is not
-            # settled but goes back, for the next host or for `close_books` to count.
-            self.queue.put_back(list(batch.items))
-            self.ledger.in_flight = 0
+            # The drain task is being cancelled; the next host or `close_books` counts the batch.
+            self._give_up(batch)
             raise
         self._settle(batch, outcome)
 
@@ -258,12 +305,17 @@ class Pipeline:
             end = min(end, self._deadline)
         return end - self._clock()
 
-    async def _attempt(self, batch: Batch, remaining: float) -> Outcome:
-        """One call of the exporter, cut off by its time-out; every failure is an answer."""
-        timeout = min(self._attempt_timeout, max(0.0, remaining))
+    async def _attempt(self, batch: Batch, end: float) -> Outcome:
+        """One call of the exporter, cut off by its time-out; every failure is an answer.
+
+        The deadline of the pipeline is not one of them: at that, the drain task is cancelled.
+        """
+        now = self._clock()
+        timeout = min(self._attempt_timeout, max(0.0, end - now))
+        deadline = now + timeout if self._deadline is None else min(now + timeout, self._deadline)
         try:
             async with asyncio.timeout(timeout):
-                return await self.exporter.export(batch, self._clock() + timeout)
+                return await self.exporter.export(batch, deadline)
         except TimeoutError:
             return Undelivered("timeout", f"no answer within {timeout:g} s", retryable=True)
         except Exception as error:
@@ -284,6 +336,9 @@ class Pipeline:
         return self.queue.closed, self.ledger.flushes_begun
 
     def _settle(self, batch: Batch, outcome: Outcome) -> None:
+        if self._batch is not batch:
+            return  # it was reclaimed by the next host, or counted when the books were closed
+        self._batch = None
         ledger = self.ledger
         if isinstance(outcome, Undelivered):
             ledger.settle(failed=len(batch))
@@ -293,10 +348,9 @@ class Pipeline:
         if rejected or outcome.message:
             ledger.last_error = outcome.message or f"{rejected} spans rejected"
             ledger.last_error_time = time.time()
-            self._outage.partial(rejected, outcome.message)
         ledger.last_success_time = time.time()
         ledger.settle(exported=len(batch) - rejected, failed=rejected)
-        self._outage.over()
+        self._outage.delivered(rejected, outcome.message)
 
     def _note_failure(self, failure: Undelivered) -> None:
         self.ledger.last_error = f"{failure.reason}: {failure.message}".rstrip(": ")

@@ -86,6 +86,25 @@ class ShutdownReport(_Report):
 
 
 @dataclass(frozen=True, slots=True)
+class SpoolStatistics:
+    """One exporter's spool: what was read from it, also what earlier processes left there."""
+
+    replayed: int
+    """Spans that came from disk and arrived."""
+    rejected: int
+    """Spans that came from disk and were refused for ever."""
+    damaged: int
+    """Torn or corrupted stretches that were skipped: one record each, or several in a row."""
+    evicted: int
+    """Spans that were deleted unsent so that the directory keeps its bound."""
+    bytes: int
+    """What the directory takes, all processes together, when it was last looked at."""
+    last_error: str | None
+    last_error_time: float | None
+    """Seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
 class ExporterStatistics:
     """One exporter's figures since `init`, or since the fork that made this process.
 

@@ -6,10 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from opentelemetry.attributes import BoundedAttributes
-from opentelemetry.sdk.trace import Event
+from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import Link, Status
-
-from asynctrace.trace.span import Span
 
 Scrub = Callable[[str, Any], Any]
 """`scrub(key, value)` answers the value to send in its place, or None to leave it out.
@@ -21,7 +19,9 @@ Beside attributes of spans, events and links it is given the status description,
 FAILED = "[scrub failed]"
 
 
-def scrub_span(span: Span, scrub: Scrub, fault: Callable[[str, BaseException], None]) -> None:
+def scrub_span(
+    span: ReadableSpan, scrub: Scrub, fault: Callable[[str, BaseException], None]
+) -> None:
     """Put what `scrub` answers in the place of what the ended `span` holds.
 
     Where `scrub` raises, the text is replaced and the fault counted: a secret must not leave the

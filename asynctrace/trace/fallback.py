@@ -1,30 +1,30 @@
-"""OpenTelemetry's own provider with our pipeline, for an SDK that our tracer does not fit.
+"""OpenTelemetry's own tracers with our pipeline, for an SDK that our tracers do not fit.
 
-Our tracer leans on the SDK's classes. Should a future SDK change under it, tracing goes on at the
+Our spans lean on the SDK's classes. Should a future SDK change under them, tracing goes on at the
 SDK's price, and the log says so once.
 """
 
 from __future__ import annotations
 
+from opentelemetry.context import Context
+from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import (
-    ReadableSpan,
-    SpanLimits,
-    SynchronousMultiSpanProcessor,
-    TracerProvider,
-)
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
+from opentelemetry.trace import Tracer
+from opentelemetry.util.types import Attributes
 
-from . import provider as ours
 from .encoding import encode
+from .processors import Processors
+from .provider import TracerProvider
 from .sink import SpanSink
 
 
 def self_check() -> Exception | None:
-    """Make one span in every way that matters; what goes wrong, if it does not work here."""
+    """Make one span of ours, in every way that matters; what goes wrong, if something does."""
     try:
-        scratch = ours.TracerProvider(sampler=ALWAYS_ON, resource=Resource.get_empty())
+        scratch = TracerProvider(sampler=ALWAYS_ON, resource=Resource.get_empty())
         with scratch.get_tracer("asynctrace").start_as_current_span("self-check") as span:
             span.set_attribute("answer", 42)
             span.add_event("event", {"answer": 42})
@@ -37,44 +37,65 @@ def self_check() -> Exception | None:
 
 
 class FallbackProvider(TracerProvider):
-    """The SDK's `TracerProvider`; what has ended goes to `sink` after all processors."""
+    """A provider of ours with tracers of the SDK. It knows of no open spans."""
 
     def __init__(
         self,
         *,
         sampler: Sampler,
         resource: Resource,
-        id_generator: IdGenerator | None,
-        span_limits: SpanLimits,
         sink: SpanSink,
+        id_generator: IdGenerator | None = None,
+        span_limits: SpanLimits | None = None,
+        max_open_spans: int = 10_000,
+        disabled: bool = False,
     ) -> None:
         super().__init__(
             sampler=sampler,
             resource=resource,
+            id_generator=id_generator,
+            span_limits=span_limits,
+            sink=sink,
+            max_open_spans=max_open_spans,
+            disabled=disabled,
+        )
+        self._sdk = sdk.TracerProvider(
+            sampler=sampler,
+            resource=resource,
             shutdown_on_exit=False,
-            active_span_processor=_SinkLast(sink),
+            active_span_processor=_SinkLast(self.processors, sink),
             id_generator=id_generator,
             span_limits=span_limits,
         )
 
+    def get_tracer(
+        self,
+        instrumenting_module_name: str,
+        instrumenting_library_version: str | None = None,
+        schema_url: str | None = None,
+        attributes: Attributes = None,
+    ) -> Tracer:
+        return self._sdk.get_tracer(
+            instrumenting_module_name, instrumenting_library_version, schema_url, attributes
+        )
 
-class _SinkLast(SynchronousMultiSpanProcessor):
-    """The SDK's chain of processors, and our pipeline behind it."""
 
-    def __init__(self, sink: SpanSink) -> None:
-        super().__init__()
+class _SinkLast(sdk.SynchronousMultiSpanProcessor):
+    """The processors of a provider of ours, and our pipeline behind them."""
+
+    def __init__(self, processors: Processors, sink: SpanSink) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # so in the SDK
+        self._processors = processors
         self._sink = sink
 
+    def on_start(self, span: sdk.Span, parent_context: Context | None = None) -> None:
+        self._processors.on_start(span, parent_context)
+
+    def _on_ending(self, span: sdk.Span) -> None:
+        self._processors._on_ending(span)
+
     def on_end(self, span: ReadableSpan) -> None:
-        super().on_end(span)
+        self._processors.on_end(span)
         context = span.get_span_context()
         if context is not None and context.trace_flags.sampled:
             self._sink.on_end(span)
-
-    def shutdown(self) -> None:
-        super().shutdown()
-        self._sink.shutdown()
-
-    def force_flush(self, timeout_millis: int = 30000) -> bool:
-        flushed = super().force_flush(timeout_millis)
-        return self._sink.force_flush(timeout_millis / 1000) and flushed

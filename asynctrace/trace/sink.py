@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from .span import Span
+    from opentelemetry.sdk.trace import ReadableSpan
 
 _logger = logging.getLogger("asynctrace")
 
@@ -17,7 +17,7 @@ _MOST_LOGGED = 64
 class SpanSink(Protocol):
     """What a `TracerProvider` hands its spans to, after every user processor has seen them."""
 
-    def on_end(self, span: Span) -> None:
+    def on_end(self, span: ReadableSpan) -> None:
         """Takes a sampled span that has ended. Any thread, any finalizer; never raises or waits."""
 
     def force_flush(self, timeout: float) -> bool:
