@@ -25,6 +25,7 @@ from opentelemetry.sdk.resources import Resource
 from asynctrace import _threads, propagation
 from asynctrace._lifecycle import Lifecycle, State
 from asynctrace.config import Config
+from asynctrace.context import BaggageAttributes
 from asynctrace.errors import LifecycleError
 from asynctrace.export import process
 from asynctrace.export.build import NO_LIMIT, build_exporters, build_pipelines
@@ -33,6 +34,7 @@ from asynctrace.export.delivery import BURST, Delivery, run_from_thread
 from asynctrace.export.pipeline import CLOSE_GRACE
 from asynctrace.export.reports import ExporterReport, FlushReport, ShutdownReport, Statistics
 from asynctrace.initialization import init
+from asynctrace.monitor import LoopMonitor
 from asynctrace.propagation import Propagator
 from asynctrace.resource import described_by, detect, of_forked_child
 from asynctrace.trace import delegate
@@ -59,7 +61,7 @@ _told_of_foreign_provider = False
 
 async def start(options: Mapping[str, object], environ: Mapping[str, str]) -> Tracing:
     """What awaiting `init` does, when everything is imported; raises what that says."""
-    tracing = Tracing(Config.resolve(options, environ))
+    tracing = Tracing(Config.resolve(options, environ), options)
     await tracing._start()
     return tracing
 
@@ -90,8 +92,9 @@ class Tracing:
     Made by `init`. `force_flush` and `shutdown` may be awaited in any loop.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, options: Mapping[str, object] | None = None) -> None:
         self._config = config
+        self._options = options or {}
         self._lifecycle = Lifecycle("tracing")
         resource = described_by(config)
         self._delivery = Delivery(
@@ -100,18 +103,26 @@ class Tracing:
         self._provider = _provider(config, resource, self._delivery)
         for processor in config.span_processors:
             self._provider.add_span_processor(processor)
+        if config.baggage_attributes:
+            self._provider.add_span_processor(BaggageAttributes(config.baggage_attributes))
         self._propagator = _propagator(config)
         self._replaced: TextMapPropagator | None = None
         self._report: Future[ShutdownReport] | None = None
         self._closing: asyncio.Task[Any] | None = None
         self._waiting = 0
         self._warned = False
+        self._monitor: LoopMonitor | None = None
 
     # ---- what it is
 
     @property
     def config(self) -> Config:
         return self._config
+
+    @property
+    def options(self) -> Mapping[str, object]:
+        """What `init` was given, to start the like in another process."""
+        return self._options
 
     @property
     def state(self) -> State:
@@ -151,6 +162,7 @@ class Tracing:
             open_spans=len(self._provider.open_spans()),
             open_span_overflow=self._provider.open_span_overflow,
             faults=self._delivery.faults,
+            loop=None if self._monitor is None else self._monitor.statistics(),
         )
 
     def __repr__(self) -> str:
@@ -226,9 +238,14 @@ class Tracing:
             self._waiting -= 1
 
     async def _flush(self, deadline: float) -> tuple[dict[str, ExporterReport], bool]:
-        """On the host: the user's processors first, they may hand on what they hold back."""
-        await self._flush_processors(deadline)
-        return await self._delivery.flush(deadline)
+        """On the host: also what the user's processors hold back and hand on when flushed."""
+        await self._delivery.wait_encoded()
+        flushes = self._delivery.begin_flush()
+        if self._provider.processors.added:
+            await self._flush_processors(deadline)
+            await self._delivery.wait_encoded()
+            flushes = self._delivery.begin_flush(since=flushes)
+        return await self._delivery.finish_flush(flushes, deadline)
 
     async def _close(self, deadline: float) -> ShutdownReport:
         """On the host: everything that closing is, once."""
@@ -239,6 +256,7 @@ class Tracing:
         unfinished = self._end_open_spans()
         try:
             await self._shutdown_processors(deadline)
+            await self._delivery.wait_encoded()
             timed_out = await self._delivery.close(deadline)
         except asyncio.CancelledError:
             # The shutdown was cancelled, or the loop is being torn down: it closes all the same,
@@ -260,19 +278,15 @@ class Tracing:
             self._closing.cancel()
 
     async def _flush_processors(self, deadline: float) -> None:
-        processors = self._provider._core.processors
-        if processors.added:
-            milliseconds = int((deadline - time.monotonic()) * 1000)
-            await self._blocking(deadline, processors.force_flush, milliseconds)
+        milliseconds = int((deadline - time.monotonic()) * 1000)
+        await self._blocking(deadline, self._provider.processors.force_flush, milliseconds)
 
     async def _shutdown_processors(self, deadline: float) -> None:
         """The spans that are queued go out meanwhile: a processor that hangs delays only itself."""
-        if self._provider._core.processors.added and not self._provider._shut_down:
+        if self._provider.processors.added and not self._provider._shut_down:
             self._provider._shut_down = True
-            await asyncio.gather(
-                self._blocking(deadline, self._provider._core.processors.shutdown),
-                self._delivery.flush(deadline),
-            )
+            self._delivery.begin_flush()
+            await self._blocking(deadline, self._provider.processors.shutdown)
 
     async def _blocking(
         self, deadline: float, function: Callable[..., object], *args: object
@@ -323,6 +337,7 @@ class Tracing:
             raise
         self._delivery.open(pipelines)
         self._connect()
+        self._watch_loop()
         self._lifecycle.move(State.RUNNING)
 
     async def _prepare(self) -> list[Exporter]:
@@ -361,6 +376,8 @@ class Tracing:
         """Be the global one no longer, if this is it. Nothing of the process refers to it then."""
         global _running
         process.forget(self)
+        if self._monitor is not None:
+            self._monitor.stop()
         if _running is not self:
             return
         _running = None
@@ -368,6 +385,17 @@ class Tracing:
         propagation.set_default(None)
         if self._replaced is not None:
             _swap_global_propagator(self._replaced, expected=self._propagator)
+
+    def _watch_loop(self) -> None:
+        if not self._config.loop_monitor or self._config.disabled:
+            return
+        monitor = LoopMonitor(self._provider, threshold=self._config.loop_block_threshold)
+        try:
+            monitor.start()
+        except RuntimeError as error:
+            self._delivery.fault("loop_monitor", error)
+        else:
+            self._monitor = monitor
 
     def _connect(self) -> None:
         """Let the provider's sync methods, the host and the process reach this, weakly: nothing
@@ -384,7 +412,8 @@ class Tracing:
         own_id = "service.instance.id" not in self._config.resource_attributes
         resource = of_forked_child(self._provider.resource, instance_id_is_ours=own_id)
         self._provider.set_resource(resource)
-        self._provider._core.open_spans.table.clear()
+        self._provider.forget_open_spans()
+        self._monitor = None  # its loop and its thread are the parent's
         self._warned = True  # it was not opened here, and is not the child's to close
         self._delivery.after_fork()
 
@@ -525,9 +554,10 @@ def _swap_global_propagator(
 
 def _pending(delivery: Delivery) -> dict[str, ExporterReport]:
     """Reports of a flush that could not even begin."""
+    figures = {pipeline.name: pipeline.statistics() for pipeline in delivery.pipelines}
     return {
-        pipeline.name: ExporterReport(0, 0, {}, pending=len(pipeline.queue))
-        for pipeline in delivery.pipelines
+        name: ExporterReport(0, 0, {}, pending=now.queued + now.in_flight)
+        for name, now in figures.items()
     }
 
 

@@ -20,6 +20,8 @@ from .contracts import Exporter
 from .pipeline import Pipeline
 
 if TYPE_CHECKING:
+    from .grpc.exporter import OtlpGrpcExporter
+    from .grpc.request import Endpoint as GrpcEndpoint
     from .otlp_http import Endpoint, OtlpHttpExporter
 
 
@@ -83,8 +85,18 @@ async def _build(given: Any, config: Config) -> Exporter:
 
 
 async def _build_otlp(config: Config) -> Exporter:
-    if config.protocol == "grpc":
-        raise ConfigError("protocol", config.protocol, "use http/protobuf or http/json")
+    try:
+        return await (_build_grpc if config.protocol == "grpc" else _build_http)(config)
+    except OSError as error:
+        setting, value = (
+            ("client_certificate", config.client_certificate)
+            if config.client_certificate
+            else ("certificate", config.certificate)
+        )
+        raise ConfigError(setting, value, f"give files in PEM format ({error})") from error
+
+
+async def _build_http(config: Config) -> Exporter:
     endpoint_type, exporter_type = await _import_http()
     endpoint = endpoint_type(
         url=config.endpoint,
@@ -95,18 +107,34 @@ async def _build_otlp(config: Config) -> Exporter:
         client_certificate=config.client_certificate,
         client_key=config.client_key,
     )
+    return await exporter_type.create(endpoint)
+
+
+async def _build_grpc(config: Config) -> Exporter:
+    endpoint_type, exporter_type = await _import_grpc()
+    endpoint = endpoint_type(
+        url=config.endpoint,
+        headers=config.headers,
+        compression=config.compression,
+        certificate=config.certificate,
+        client_certificate=config.client_certificate,
+        client_key=config.client_key,
+    )
     try:
         return await exporter_type.create(endpoint)
-    except OSError as error:
-        setting, value = (
-            ("client_certificate", config.client_certificate)
-            if config.client_certificate
-            else ("certificate", config.certificate)
-        )
-        raise ConfigError(setting, value, f"give files in PEM format ({error})") from error
+    except ValueError as error:
+        raise ConfigError(
+            "headers", dict.fromkeys(config.headers, "***"), str(error)
+        ) from error
 
 
 async def _import_http() -> tuple[type[Endpoint], type[OtlpHttpExporter]]:
     """Import aiohttp's client in a thread: where it is new, that takes a third of a second."""
     module = await _threads.call(importlib.import_module, f"{__package__}.otlp_http")
     return module.Endpoint, module.OtlpHttpExporter
+
+
+async def _import_grpc() -> tuple[type[GrpcEndpoint], type[OtlpGrpcExporter]]:
+    """Import h2 in a thread, which takes as long as a slow request."""
+    module = await _threads.call(importlib.import_module, f"{__package__}.grpc.exporter")
+    return module.Endpoint, module.OtlpGrpcExporter

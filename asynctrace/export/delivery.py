@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
+from itertools import zip_longest
 from typing import Any, Protocol, TypeVar
 
 from opentelemetry import context as otel_context
@@ -27,6 +28,7 @@ from asynctrace.trace.sink import Faults
 
 from .contracts import SpanDropReason
 from .host import Host
+from .ledger import Flush
 from .pipeline import CLOSE_GRACE, Pipeline
 from .queue import AtomicCounter
 from .reports import ExporterReport
@@ -75,6 +77,7 @@ class Delivery:
         self._tasks: list[asyncio.Task[None]] = []
         self._stopped: asyncio.Event | None = None
         self._rehosting = threading.Lock()
+        self._encoding = threading.Lock()
         self._closing = False
 
     # ---- any thread
@@ -95,9 +98,22 @@ class Delivery:
                     ended.pop()
                     self._early_overflow.increment()
             return  # what a thread leaves behind that opens just now is queued with the next burst
-        with suppress(IndexError):
-            while True:
-                self._queue(ended.popleft())
+        # One thread at a time, so that it can be told when all is queued. It does not wait for the
+        # other, which takes along what has ended meanwhile: it may be a finalizer in its midst.
+        if self._encoding.acquire(blocking=False):
+            try:
+                with suppress(IndexError):
+                    while True:
+                        self._queue(ended.popleft())
+            finally:
+                self._encoding.release()
+
+    async def wait_encoded(self) -> None:
+        """Until every span that had ended before the call is queued or refused."""
+        self.encode_ended()
+        while self._opened and (self._ended or self._encoding.locked()):
+            await asyncio.sleep(0)  # another thread is at it; it takes less than a millisecond
+            self.encode_ended()
 
     def open(self, pipelines: Sequence[Pipeline]) -> None:
         """Take the pipelines into use, on the running loop; queue the spans that ended before."""
@@ -200,9 +216,23 @@ class Delivery:
         for task in self._tasks:
             task.add_done_callback(self._task_ended)
 
-    async def flush(self, deadline: float) -> tuple[dict[str, ExporterReport], bool]:
-        """Deliver what is queued; a report per exporter, and whether the deadline passed."""
-        results = await asyncio.gather(*(pipeline.flush(deadline) for pipeline in self.pipelines))
+    def begin_flush(self, *, since: Sequence[Flush] = ()) -> list[Flush]:
+        """Have all that has ended by now delivered; reports count from here, or `since`."""
+        return [
+            pipeline.begin_flush(since=before)
+            for pipeline, before in zip_longest(self.pipelines, since)
+        ]
+
+    async def finish_flush(
+        self, flushes: Sequence[Flush], deadline: float
+    ) -> tuple[dict[str, ExporterReport], bool]:
+        """Wait for a flush; a report per exporter, and whether the deadline passed."""
+        results = await asyncio.gather(
+            *(
+                pipeline.finish_flush(flush, deadline)
+                for pipeline, flush in zip(self.pipelines, flushes, strict=True)
+            )
+        )
         reports = {
             pipeline.name: report
             for pipeline, (report, _) in zip(self.pipelines, results, strict=True)
@@ -274,6 +304,7 @@ class Delivery:
         self._tasks = []
         self._stopped = None
         self._rehosting = threading.Lock()
+        self._encoding = threading.Lock()
         self._faults = {}
         for pipeline in self.pipelines:
             pipeline.forget()

@@ -61,9 +61,16 @@ class Ledger:
             self.flushes.remove(flush)
             self._complete(flush)
 
-    def begin_flush(self, target: int) -> Flush:
-        """Note a flush of all spans up to the sequence number `target`."""
-        flush = Flush(target, self.exported, self.failed, Counter(self.dropped))
+    def begin_flush(self, target: int, *, since: Flush | None = None) -> Flush:
+        """Note a flush of all spans up to the sequence number `target`.
+
+        Its figures count from now on, or from where the flush `since`, which it replaces, began.
+        """
+        if since is None:
+            flush = Flush(target, self.exported, self.failed, Counter(self.dropped))
+        else:
+            self.end_flush(since)
+            flush = Flush(target, since.exported, since.failed, since.dropped)
         self.flushes_begun += 1
         if target > self.settled:
             flush.done = asyncio.get_running_loop().create_future()

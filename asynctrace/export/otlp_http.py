@@ -25,6 +25,7 @@ from asynctrace.otlp import decode, json
 from .contracts import Batch, Delivered, Outcome, Undelivered
 from .resolver import DaemonResolver
 from .retry import parse_retry_after
+from .tls import client_context
 
 RETRYABLE = frozenset({429, 502, 503, 504})
 MAX_ANSWER = 64 * 1024
@@ -57,10 +58,11 @@ class Endpoint:
         """
         if urlsplit(self.url).scheme != "https":
             return None
-        context = ssl.create_default_context(cafile=self.certificate)
-        if self.client_certificate:
-            context.load_cert_chain(self.client_certificate, self.client_key)
-        return context
+        return client_context(
+            certificate=self.certificate,
+            client_certificate=self.client_certificate,
+            client_key=self.client_key,
+        )
 
     @property
     def needs_work(self) -> bool:

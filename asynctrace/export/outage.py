@@ -15,6 +15,9 @@ _HINTS = {
     "http_401": "credentials go into OTEL_EXPORTER_OTLP_HEADERS",
     "http_403": "credentials go into OTEL_EXPORTER_OTLP_HEADERS",
     "http_404": "the endpoint is a base URL; /v1/traces is appended to it",
+    "grpc_unauthenticated": "credentials go into OTEL_EXPORTER_OTLP_HEADERS",
+    "grpc_permission_denied": "credentials go into OTEL_EXPORTER_OTLP_HEADERS",
+    "grpc_unimplemented": "does the collector take traces by OTLP over gRPC at this endpoint?",
 }
 
 

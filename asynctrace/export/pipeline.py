@@ -19,7 +19,7 @@ from typing import Any
 from opentelemetry.sdk.resources import Resource
 
 from .contracts import Batch, Delivered, Exporter, Item, Outcome, SpanDropReason, Undelivered
-from .ledger import Ledger
+from .ledger import Flush, Ledger
 from .outage import OutageLog
 from .queue import SpanQueue
 from .reports import ExporterReport, ExporterStatistics
@@ -69,6 +69,7 @@ class Pipeline:
         self._deadline: float | None = None
         self._retries = True
         self._wake: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._batch: Batch | None = None
         # Without a host the very first span must call for one; with a host a full batch calls.
         self._alarm_at = 1
@@ -120,8 +121,11 @@ class Pipeline:
     # ---- the host
 
     def wake(self) -> None:
-        """Let the drain task look at its queue now."""
-        if self._wake is not None:
+        """Let the drain task look at its queue now.
+
+        Where the one of this loop has not begun yet there is no need: it begins with a look.
+        """
+        if self._wake is not None and self._loop is asyncio.get_running_loop():
             self._wake.set()
 
     async def run(self) -> None:
@@ -131,6 +135,7 @@ class Pipeline:
         connections to this loop and leaves the pipeline without a host: the next span calls for
         one.
         """
+        self._loop = asyncio.get_running_loop()
         wake = self._wake = asyncio.Event()
         self._alarm_at = self._batch_size
         self._reclaim()
@@ -138,7 +143,8 @@ class Pipeline:
             while not self.queue.closed or len(self.queue):
                 await self._drain(await self._wait_for_batch(wake))
         except GeneratorExit:  # the loop was closed around the task: nothing can be awaited
-            self._detach(wake)
+            if self._wake is wake:
+                self._detach()
             raise
         except BaseException:
             await self._leave(wake)
@@ -150,29 +156,34 @@ class Pipeline:
         if self._batch is not None:
             self._give_up(self._batch)
 
-    def _detach(self, wake: asyncio.Event) -> None:
-        if self._wake is wake:  # and not that of the next host, which has taken over
-            self._wake = None
-            self._alarm_at = 1
-            self._alarmed = False
+    def _detach(self) -> None:
+        """Forget the host: it is gone, or another takes over. The next span calls for one."""
+        self._wake = None
+        self._alarm_at = 1
+        self._alarmed = False
 
     async def _leave(self, wake: asyncio.Event) -> None:
-        self._detach(wake)
+        if self._wake is wake:  # and not that of the next host, which has taken over
+            self._detach()
         await self._contained(self.exporter.close())
         if self.queue.closed:
             await self._contained(self.exporter.shutdown())
 
-    async def flush(self, deadline: float) -> tuple[ExporterReport, bool]:
-        """Deliver what is queued now; the report, and whether the deadline passed first.
+    def begin_flush(self, *, since: Flush | None = None) -> Flush:
+        """Have all that has ended by now delivered; its report counts from here, or `since`."""
+        self._gather()
+        flush = self.ledger.begin_flush(self.queue.sequence, since=since)
+        self.wake()
+        return flush
+
+    async def finish_flush(self, flush: Flush, deadline: float) -> tuple[ExporterReport, bool]:
+        """Wait for a flush; its report, and whether the deadline passed first.
 
         A cancelled flush waits no longer; the spans stay queued.
         """
-        self._gather()
-        flush = self.ledger.begin_flush(self.queue.sequence)
         timed_out = False
         try:
             if flush.done is not None:
-                self.wake()
                 async with asyncio.timeout(deadline - self._clock()):
                     await flush.done
         except TimeoutError:
@@ -212,9 +223,7 @@ class Pipeline:
         self.ledger = Ledger()
         self._outage = OutageLog(self.name)
         self._batch = None
-        self._wake = None
-        self._alarm_at = 1
-        self._alarmed = False
+        self._detach()
         self.exporter.after_fork()
 
     def export_at_exit(self, deadline: float) -> None:

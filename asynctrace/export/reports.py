@@ -130,6 +130,19 @@ class ExporterStatistics:
 
 
 @dataclass(frozen=True, slots=True)
+class LoopStatistics:
+    """How the event loop does, since `init(loop_monitor=True)`. Times are in seconds."""
+
+    lag: float
+    """How late the loop was last."""
+    longest_lag: float
+    blocks: int
+    """How often it was blocked for longer than `loop_block_threshold`."""
+    blocked_time: float
+    """All blocks together."""
+
+
+@dataclass(frozen=True, slots=True)
 class Statistics:
     """A snapshot of a `Tracing`, per exporter and added up."""
 
@@ -140,6 +153,8 @@ class Statistics:
     """Spans that were started while the table of open spans was full, and are not in it."""
     faults: Mapping[str, int]
     """Exceptions of hooks, samplers, processors and of our own code that were contained."""
+    loop: LoopStatistics | None = None
+    """None without `loop_monitor`."""
 
     @property
     def accepted(self) -> int:

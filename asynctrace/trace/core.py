@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from .sink import SpanSink
 
 
+TRUSTED = 64
+"""Attributes that an integration of ours sets at the start, and at the end, at most."""
+
+
 class Core:
     """Stands between the provider and its spans: a span reaches everything by one reference.
 
@@ -34,6 +38,7 @@ class Core:
         "ids",
         "limits",
         "open_spans",
+        "plain",
         "processors",
         "resource",
         "rules",
@@ -63,5 +68,11 @@ class Core:
         self.sink = sink
         self.fault = Faults(sink)
         self.ids = Ids(id_generator, self.fault)
+        self.plain = (
+            self.ids.plain
+            and self.limits.span.length is None
+            and (self.limits.span.count >= 2 * TRUSTED)
+        )
+        """Whether ids are random and no limit can touch what an integration sets."""
         self.processors = Processors(self.fault)
         self.open_spans = OpenSpans(max_open_spans)

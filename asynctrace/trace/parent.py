@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Parent = Span | DroppedSpan | RemoteSpan
 """Whose four fields are at hand: `_trace_id`, `_span_id`, `_trace_flags`, `_trace_state`."""
 
-_PARENTS = frozenset({Span, DroppedSpan, RemoteSpan})
+PARENTS = frozenset({Span, DroppedSpan, RemoteSpan})
 _SAMPLED = 1
 
 
@@ -50,7 +50,7 @@ def inherit(core: Core, parent: Parent | None) -> tuple[int, int, TraceState | N
 
 def as_parent(core: Core, span: object) -> Parent | None:
     """Any span of any make as a parent; None when it names no trace. Never raises."""
-    if type(span) in _PARENTS:
+    if type(span) in PARENTS:
         return span  # type: ignore[return-value]  # one of the three, exactly
     if span is INVALID_SPAN or not isinstance(span, ApiSpan):
         return None

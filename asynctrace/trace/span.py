@@ -19,6 +19,7 @@ from opentelemetry.trace import Link, SpanContext, Status, StatusCode
 from opentelemetry.util.types import AnyValue, Attributes
 
 from .attributes import PLAIN, merge, merge_one, merge_trusted
+from .core import TRUSTED
 from .exceptions import describe_exception, exception_attributes
 from .items import make_event, make_link, make_links
 from .lean import DroppedSpan
@@ -162,6 +163,25 @@ class Span(RecordedSpan):
         self.add_event("exception", recorded, timestamp)
 
     # ---- starting and ending
+
+    def end_with(self, attributes: Mapping[str, AnyValue]) -> None:
+        """`update_trusted`, then `end`, in one step: it is how every request ends."""
+        core = self._tracer._core
+        kept = self._attributes
+        if (
+            core.plain
+            and len(kept) < TRUSTED
+            and self._end_time is None
+            and not core.processors.added
+        ):
+            kept.update(attributes)
+            self._end_time = core.clock()
+            core.open_spans.table.pop(self._span_id, None)
+            if core.sink is not None and self._trace_flags & _SAMPLED:
+                core.sink.on_end(self)
+        else:
+            self.update_trusted(attributes)
+            self.end()
 
     def start(self, start_time: int | None = None, parent_context: Context | None = None) -> None:
         """Does nothing but warn: a tracer's span has been started."""

@@ -30,7 +30,8 @@ from asynctrace.propagation.tracecontext import RemoteSpan
 
 from .attributes import take
 from .current import CurrentSpan
-from .parent import Parent, as_parent, inherit
+from .ids import RANDOM_TRACE_ID
+from .parent import PARENTS, Parent, as_parent, inherit
 from .sampling import decide
 from .span import DroppedSpan, Span
 
@@ -140,6 +141,75 @@ class Tracer(SdkTracer):
         `parent` None starts a trace, whatever is current. `context` is what a sampler and the
         processors are told (baggage may be in it); by default the current one with `parent` in it.
         """
+        core = self._core
+        rules = core.rules
+        if rules is None or links or not core.plain or core.processors.added:
+            return self._start_carefully(
+                name, kind, parent, build, subject, context, links, start_time
+            )
+        # The usual case, in line. It runs between the steps of a request, where the interpreter
+        # has lost its way through it since the last time: each instruction costs three times what
+        # a loop would measure, and each call of a helper more than the helper saves to read.
+        if parent is None:
+            trace_id, rule = getrandbits(128) or core.ids.trace_id(), rules.root
+            inherited, state = RANDOM_TRACE_ID, None
+        elif type(parent) in PARENTS:
+            known: Parent = parent  # type: ignore[assignment]  # one of the three, exactly
+            trace_id, inherited, state = known._trace_id, known._trace_flags, known._trace_state
+            if type(parent) is RemoteSpan:
+                rule = rules.remote_sampled if inherited & _SAMPLED else rules.remote_not_sampled
+            else:
+                rule = rules.local_sampled if inherited & _SAMPLED else rules.local_not_sampled
+        else:
+            rule = None
+        if rule is _DROP:
+            dropped = _new(DroppedSpan)
+            dropped._trace_id = trace_id
+            dropped._span_id = getrandbits(64) or core.ids.span_id()
+            dropped._trace_flags = inherited & RANDOM_TRACE_ID
+            dropped._trace_state = state
+            return dropped
+        if rule is not _RECORD_AND_SAMPLE:
+            return self._start_carefully(
+                name, kind, parent, build, subject, context, links, start_time
+            )
+        # Past the SDK's constructors: they build what is built lazily here.
+        span: Span = _new(Span)
+        span._start_time = core.clock() if start_time is None else start_time
+        try:
+            span._attributes = build(subject)
+        except Exception as error:
+            core.fault("attributes", error)
+            span._attributes = {}
+        span._tracer = self
+        span._trace_id = trace_id
+        span._span_id = span_id = getrandbits(64) or core.ids.span_id()
+        span._trace_flags = inherited & RANDOM_TRACE_ID | _SAMPLED
+        span._trace_state = state
+        span._name = name
+        span._kind = kind
+        if parent is not None:
+            span._parent_id = known._span_id
+            span._parent_flags = inherited
+            span._parent_state = state
+            span._parent_is_remote = type(parent) is RemoteSpan
+        open_spans = core.open_spans
+        if len(open_spans.table) < open_spans.bound or open_spans.make_room():
+            open_spans.table[span_id] = ref(span)
+        return span
+
+    def _start_carefully(
+        self,
+        name: str,
+        kind: SpanKind,
+        parent: trace_api.Span | None,
+        build: Callable[[S], dict[str, AnyValue]],
+        subject: S,
+        context: Context | None,
+        links: Sequence[Link],
+        start_time: int | None,
+    ) -> Span | DroppedSpan:
+        """`start_lazily` for any sampler, parent, id generator, limit and processor."""
         core = self._core
         if start_time is None:
             start_time = core.clock()

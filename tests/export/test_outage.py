@@ -1,0 +1,78 @@
+"""One log line when delivery breaks, one when it works again."""
+
+from __future__ import annotations
+
+import pytest
+
+from asynctrace.export.contracts import Undelivered
+from asynctrace.export.outage import OutageLog
+
+
+def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_an_outage_is_two_lines(caplog: pytest.LogCaptureFixture) -> None:
+    """The first failure, with a hint; silence; then the recovery, with the loss."""
+    outage = OutageLog("otlp")
+    for reason in ("unreachable", "timeout", "unreachable"):
+        outage.began(Undelivered(reason, "Connection refused", retryable=True))
+    outage.lost(3)
+    outage.lost(4)
+    outage.delivered()
+    outage.delivered()
+    first, second = messages(caplog)
+    assert first.startswith("Spans cannot be delivered by otlp: unreachable (Connection refused).")
+    assert "Hint: is a collector listening there?" in first
+    assert second == "otlp delivers again; 7 spans were lost."
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
+    assert {record.name for record in caplog.records} == {"asynctrace"}
+
+
+def test_the_next_outage_is_told_anew(caplog: pytest.LogCaptureFixture) -> None:
+    """Each has its own pair of lines and its own loss."""
+    outage = OutageLog("otlp")
+    for lost in (1, 2):
+        outage.began(Undelivered("timeout", "late", retryable=True))
+        outage.lost(lost)
+        outage.delivered()
+    assert len(messages(caplog)) == 4
+    assert messages(caplog)[3] == "otlp delivers again; 2 spans were lost."
+
+
+def test_health_is_silent(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is logged while batches are taken."""
+    outage = OutageLog("otlp")
+    outage.delivered()
+    outage.delivered()
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("reason", ["http_401", "http_404", "http_400", "exporter_error"])
+def test_every_failure_has_a_hint(reason: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Also one that is not in the table."""
+    OutageLog("otlp").began(Undelivered(reason, "no"))
+    (line,) = messages(caplog)
+    assert reason in line
+    assert "Hint: " in line
+
+
+def test_a_complaint_is_told_once_until_it_ends(caplog: pytest.LogCaptureFixture) -> None:
+    """Partial success is one line, however many batches; after a whole batch it is news again."""
+    outage = OutageLog("otlp")
+    outage.delivered(2, "bad names")
+    outage.delivered(5, "bad names")
+    outage.delivered()
+    outage.delivered(1, "bad times")
+    assert messages(caplog) == [
+        "The receiver of otlp rejected 2 spans: bad names",
+        "The receiver of otlp rejected 1 spans: bad times",
+    ]
+
+
+def test_the_repr_tells_the_state() -> None:
+    """One glance in a debugger."""
+    outage = OutageLog("otlp")
+    outage.began(Undelivered("timeout"))
+    outage.lost(3)
+    assert repr(outage) == "<OutageLog 'otlp' failing=True lost=3>"
