@@ -119,6 +119,8 @@ def _leaked_threads(before: set[threading.Thread]) -> list[str]:
         if thread not in before
         and (not thread.daemon or thread.name.startswith("asynctrace"))
         and thread is not threading.current_thread()
+        # Threads that were not started by `threading` stay in its list for ever (3.11).
+        and not isinstance(thread, threading._DummyThread)
     ]
     deadline = time.monotonic() + _SETTLE
     for thread in leaked:
@@ -159,14 +161,15 @@ def _make_blockbuster() -> blockbuster.BlockBuster:
     watch.functions["time.sleep"] = blockbuster.BlockBusterFunction(
         None, "time.sleep", scanned_modules=[package, tests]
     )
-    # Where a log record goes is the program's choice: its handlers may write to a file.
-    for name in ("io.TextIOWrapper.write", "io.BufferedWriter.write", "os.stat", "os.write"):
-        if name in watch.functions:
-            watch.functions[name].can_block_in("logging/__init__.py", {"emit", "handle"})
-    # Tracebacks quote source lines, which the interpreter reads.
-    for name in ("io.BufferedReader.read", "io.TextIOWrapper.read", "os.stat"):
-        if name in watch.functions:
-            watch.functions[name].can_block_in("linecache.py", {"updatecache", "checkcache"})
+    for name, function in watch.functions.items():
+        # The lock that coverage takes when it sees a new thread.
+        function.can_block_in("coverage/collector.py", "lock_data")
+        # Where a log record goes is the program's choice: its handlers may write to a file.
+        if name.endswith((".write", "os.stat")):
+            function.can_block_in("logging/__init__.py", {"emit", "handle"})
+        # Tracebacks quote source lines, which the interpreter reads.
+        if name.endswith((".read", "os.stat")):
+            function.can_block_in("linecache.py", {"updatecache", "checkcache"})
     return watch
 
 

@@ -17,8 +17,9 @@ from hypothesis.stateful import (
 
 from asynctrace._lifecycle import State
 from asynctrace.export.contracts import Delivered
+from asynctrace.initialization import init
 from asynctrace.trace.span import Span
-from asynctrace.tracing import FlushReport, ShutdownReport, Tracing, init
+from asynctrace.tracing import FlushReport, ShutdownReport, Tracing
 from tests.support.exporters import REFUSED, UNREACHABLE, ScriptedExporter, hang
 
 FAULTS: dict[str, Any] = {

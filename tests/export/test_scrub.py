@@ -20,7 +20,7 @@ SECRET = "hunter2"
 async def scrubbed(scrub: Callable[[str, Any], Any], fill: Callable[[Span], None]) -> SpanRecord:
     """A span that went through the real pipeline, as a collector would read it."""
     exporter = InMemoryExporter()
-    async with asynctrace.tracing.init(exporter=exporter, scrub=scrub, set_global=False) as tracing:
+    async with asynctrace.init(exporter=exporter, scrub=scrub, set_global=False) as tracing:
         link = Link(SpanContext(1, 2, True, TraceFlags(1)), {"link.key": SECRET})
         span = tracing.get_tracer("t").start_span("work", links=[link])
         assert isinstance(span, Span)
@@ -100,7 +100,7 @@ async def test_a_scrub_that_raises_lets_nothing_out(caplog: pytest.LogCaptureFix
         raise RuntimeError("no pattern")
 
     exporter = InMemoryExporter()
-    async with asynctrace.tracing.init(
+    async with asynctrace.init(
         exporter=exporter, scrub=broken, set_global=False
     ) as tracing:
         span = tracing.get_tracer("t").start_span("work", attributes={"a": SECRET, "b": SECRET})
@@ -127,7 +127,7 @@ async def test_counts_of_what_was_dropped_survive() -> None:
     from opentelemetry.sdk.trace import SpanLimits
 
     exporter = InMemoryExporter()
-    async with asynctrace.tracing.init(
+    async with asynctrace.init(
         exporter=exporter,
         scrub=lambda key, value: value,
         span_limits=SpanLimits(max_event_attributes=1),
@@ -151,7 +151,7 @@ async def test_it_comes_after_the_processors() -> None:
             span._attributes["late"] = SECRET
 
     exporter = InMemoryExporter()
-    async with asynctrace.tracing.init(
+    async with asynctrace.init(
         exporter=exporter,
         scrub=lambda key, value: "***",
         span_processors=[Late()],

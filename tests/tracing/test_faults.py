@@ -12,7 +12,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from asynctrace.tracing import ShutdownReport, Tracing, init
+from asynctrace.initialization import init
+from asynctrace.tracing import ShutdownReport, Tracing
 from tests.support.collector import Answer, ScriptedCollector, partial_success, refusing_port
 from tests.support.heartbeat import LONGEST_GAP, Heartbeat, tries
 from tests.support.programs import run_program_async

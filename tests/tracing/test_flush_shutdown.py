@@ -14,8 +14,9 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from asynctrace import tracing
 from asynctrace._lifecycle import State
 from asynctrace.export.contracts import Delivered
+from asynctrace.initialization import init
 from asynctrace.testing import InMemoryExporter
-from asynctrace.tracing import ShutdownReport, Tracing, init
+from asynctrace.tracing import ShutdownReport, Tracing
 from tests.support.exporters import REFUSED, UNREACHABLE, ScriptedExporter, hang, stubborn
 
 MARGIN = 0.5

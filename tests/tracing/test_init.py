@@ -17,9 +17,9 @@ from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
 from asynctrace import propagation, tracing
 from asynctrace._lifecycle import State
 from asynctrace.errors import ConfigError, LifecycleError
+from asynctrace.initialization import init
 from asynctrace.testing import InMemoryExporter
 from asynctrace.trace import delegate
-from asynctrace.tracing import init
 from tests.support.exporters import ScriptedExporter
 
 

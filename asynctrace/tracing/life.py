@@ -1,12 +1,4 @@
-"""`init()` and `Tracing`: the only place that wires the parts together.
-
-::
-
-    init(config) -> exporters -> one pipeline each, on a host -> provider -> Tracing: RUNNING
-
-One process has at most one global `Tracing` at a time, which everything that was not given one
-looks up when it is used: `running()`. Others are independent (`set_global=False`).
-"""
+"""The life of a `Tracing`, from its start to its report."""
 
 from __future__ import annotations
 
@@ -15,75 +7,33 @@ import logging
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from opentelemetry.propagators.textmap import TextMapPropagator
-from opentelemetry.sdk.resources import Resource
-
-from asynctrace import _threads, propagation
+from asynctrace import _threads
 from asynctrace._lifecycle import Lifecycle, State
 from asynctrace.config import Config
 from asynctrace.context import BaggageAttributes
-from asynctrace.errors import LifecycleError
 from asynctrace.export import process
 from asynctrace.export.build import NO_LIMIT, build_exporters, build_pipelines
 from asynctrace.export.contracts import Exporter, SpanDropReason
-from asynctrace.export.delivery import BURST, Delivery, run_from_thread
-from asynctrace.export.pipeline import CLOSE_GRACE
+from asynctrace.export.delivery import Delivery
 from asynctrace.export.reports import ExporterReport, FlushReport, ShutdownReport, Statistics
-from asynctrace.initialization import init
 from asynctrace.monitor import LoopMonitor
 from asynctrace.propagation import Propagator
 from asynctrace.resource import described_by, detect, of_forked_child
-from asynctrace.trace import delegate
-from asynctrace.trace.fallback import FallbackProvider, self_check
 from asynctrace.trace.provider import TracerProvider
-from asynctrace.trace.sink import SpanSink
 from asynctrace.trace.span import Span
+from asynctrace.tracing import parts, slot
+from asynctrace.tracing.bridge import SyncBridge
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
-
-__all__ = ["FlushReport", "ShutdownReport", "Statistics", "Tracing", "current", "init", "running"]
-
 logger = logging.getLogger("asynctrace")
 
-T = TypeVar("T")
-
 UNFINISHED = "asynctrace.unfinished"
-
-_running: Tracing | None = None
-_told_of_foreign_provider = False
-
-
-async def start(options: Mapping[str, object], environ: Mapping[str, str]) -> Tracing:
-    """What awaiting `init` does, when everything is imported; raises what that says."""
-    tracing = Tracing(Config.resolve(options, environ), options)
-    await tracing._start()
-    return tracing
-
-
-def running() -> Tracing | None:
-    """The global `Tracing` that is running now, if there is one. Any thread."""
-    return _running
-
-
-def current() -> Tracing:
-    """The global `Tracing` that is running now. Any thread.
-
-    Raises:
-        LifecycleError: there is none.
-    """
-    if _running is None:
-        raise LifecycleError(
-            "no tracing is running in this process",
-            hint="await asynctrace.init() at the start of the program, or enter it: "
-            "async with asynctrace.init() as tracing",
-        )
-    return _running
 
 
 class Tracing:
@@ -98,15 +48,14 @@ class Tracing:
         self._lifecycle = Lifecycle("tracing")
         resource = described_by(config)
         self._delivery = Delivery(
-            scrub=config.scrub, max_early=config.max_queue_size, burst=_burst(config)
+            scrub=config.scrub, max_early=config.max_queue_size, burst=parts.burst(config)
         )
-        self._provider = _provider(config, resource, self._delivery)
+        self._provider = parts.provider(config, resource, self._delivery)
         for processor in config.span_processors:
             self._provider.add_span_processor(processor)
         if config.baggage_attributes:
             self._provider.add_span_processor(BaggageAttributes(config.baggage_attributes))
-        self._propagator = _propagator(config)
-        self._replaced: TextMapPropagator | None = None
+        self._propagator = parts.propagator(config)
         self._report: Future[ShutdownReport] | None = None
         self._closing: asyncio.Task[Any] | None = None
         self._waiting = 0
@@ -316,12 +265,13 @@ class Tracing:
 
     # ---- the start
 
-    async def _start(self) -> None:
+    async def start(self) -> None:
+        """Called once, by `init`."""
         self._lifecycle.move(State.STARTING)
         provider = self._provider
         try:
             if self._config.set_global:
-                self._claim()
+                slot.claim(self)
             pipelines = build_pipelines(
                 await self._prepare(),
                 self._config,
@@ -351,40 +301,12 @@ class Tracing:
             await asyncio.wait({detection})
         return exporters
 
-    def _claim(self) -> None:
-        """Become the global one. Spans are recorded from here on and sent when it runs."""
-        global _running, _told_of_foreign_provider
-        if _running is not None:
-            raise LifecycleError(
-                f"tracing runs already in this process: {_running!r}",
-                hint="shut it down first, use asynctrace.current(), or make an independent one "
-                "by init(set_global=False)",
-            )
-        _running = self
-        if not delegate.install() and not _told_of_foreign_provider:
-            _told_of_foreign_provider = True
-            logger.warning(
-                "Another TracerProvider is OpenTelemetry's global one already; it stays so. "
-                "asynctrace traces what it instruments itself; hand tracing.tracer_provider to "
-                "other instrumentations."
-            )
-        delegate.activate(self._provider)
-        propagation.set_default(self._propagator)
-        self._replaced = _swap_global_propagator(self._propagator)
-
     def _release(self) -> None:
-        """Be the global one no longer, if this is it. Nothing of the process refers to it then."""
-        global _running
+        """Nothing of the process refers to this any more."""
         process.forget(self)
         if self._monitor is not None:
             self._monitor.stop()
-        if _running is not self:
-            return
-        _running = None
-        delegate.deactivate(self._provider)
-        propagation.set_default(None)
-        if self._replaced is not None:
-            _swap_global_propagator(self._replaced, expected=self._propagator)
+        slot.release(self)
 
     def _watch_loop(self) -> None:
         if not self._config.loop_monitor or self._config.disabled:
@@ -450,106 +372,6 @@ class Tracing:
     def __del__(self) -> None:
         if self.state is State.RUNNING:
             self._warn_unclosed()
-
-
-class SyncBridge:
-    """The SDK's synchronous `force_flush` and `shutdown` of a provider, told truthfully.
-
-    In other threads they wait; on the host's own thread waiting would stop the very loop that has
-    to deliver: there they only set things going, and say False.
-    """
-
-    def __init__(self, tracing: Tracing) -> None:
-        self._tracing = weakref.ref(tracing)
-        self._hinted = False
-        self._under_way: set[asyncio.Task[object]] = set()
-
-    def force_flush(self, timeout: float) -> bool:
-        """Whether every span that had ended before the call has arrived."""
-        tracing = self._tracing()
-        if tracing is None or tracing.state is State.CLOSED:
-            return True
-        work = tracing._flush(time.monotonic() + timeout)
-        done = self._run(tracing, work, timeout, "force_flush")
-        return done is not None and all(done[0].values()) and not done[1]
-
-    def shutdown(self) -> None:
-        """Shut the whole tracing down, within its configured time-out."""
-        tracing = self._tracing()
-        if tracing is not None and tracing.state is State.RUNNING:
-            self._run(tracing, tracing.shutdown(), tracing.config.shutdown_timeout, "shutdown")
-
-    def _run(
-        self, tracing: Tracing, work: Coroutine[Any, Any, T], timeout: float, method: str
-    ) -> T | None:
-        host = tracing._delivery.ensure_host()
-        if host is None:
-            work.close()
-            return None
-        if not host.is_here():
-            return run_from_thread(host, work, timeout + 2 * CLOSE_GRACE)
-        task = asyncio.get_running_loop().create_task(work, name=f"asynctrace {method}")
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
-        if not self._hinted:
-            self._hinted = True
-            logger.warning(
-                "%s() of the tracer provider was called on the event loop that delivers its "
-                "spans; it is under way and cannot be waited for there. Hint: "
-                "await tracing.%s().",
-                method,
-                method,
-            )
-        return None
-
-
-def _provider(config: Config, resource: Resource, sink: SpanSink) -> TracerProvider:
-    """Ours; with the SDK's own tracers where ours do not fit the installed SDK."""
-    kind: Callable[..., TracerProvider] = TracerProvider
-    error = self_check()
-    if error is not None:
-        logger.warning(
-            "The tracers of asynctrace do not fit the installed opentelemetry-sdk (%r); those of "
-            "the SDK are used, at their cost. Hint: upgrade asynctrace.",
-            error,
-        )
-        kind = FallbackProvider
-    return kind(
-        sampler=config.sampler,
-        resource=resource,
-        id_generator=config.id_generator,
-        span_limits=config.span_limits,
-        sink=sink,
-        max_open_spans=config.max_open_spans,
-        disabled=config.disabled,
-    )
-
-
-def _burst(config: Config) -> int:
-    """As large as it may be without being felt where batches or the queue are small."""
-    return max(1, min(BURST, config.max_export_batch_size, config.max_queue_size // 8))
-
-
-def _propagator(config: Config) -> Propagator:
-    given = config.propagators
-    if isinstance(given, Propagator):
-        return given
-    return Propagator.from_names(given) if isinstance(given, tuple) else Propagator((given,))
-
-
-def _swap_global_propagator(
-    new: TextMapPropagator, *, expected: TextMapPropagator | None = None
-) -> TextMapPropagator | None:
-    """Make `new` OpenTelemetry's global propagator, unless it is not the `expected` one."""
-    # Here, because importing it raises where OTEL_PROPAGATORS names one that is not installed,
-    # and that is for the configuration to say, with a remedy.
-    from opentelemetry import propagate
-
-    old = propagate.get_global_textmap()
-    if expected is not None and old is not expected:
-        return None
-    propagate.set_global_textmap(new)
-    return old
 
 
 def _pending(delivery: Delivery) -> dict[str, ExporterReport]:
