@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import chain, count
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from opentelemetry.sdk.resources import Resource
@@ -47,8 +49,15 @@ def build_pipelines(
     gather: Callable[[], None],
 ) -> list[Pipeline]:
     """One pipeline for each exporter, under names that are unique."""
+    kind: Callable[..., Pipeline] = Pipeline
+    if config.spool is not None:
+        from .spool.pipeline import SpoolingPipeline
+
+        kind = partial(
+            SpoolingPipeline, directory=Path(config.spool), max_bytes=config.spool_max_bytes
+        )
     return [
-        Pipeline(
+        kind(
             exporter,
             name=name,
             resource=resource,

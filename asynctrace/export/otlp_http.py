@@ -238,7 +238,7 @@ class OtlpHttpExporter:
                     answer.read(MAX_ANSWER),
                 )
         except (OSError, http.client.HTTPException) as error:
-            return Undelivered("unreachable", _describe(error))
+            return Undelivered("unreachable", _describe(error), retryable=True)
 
     def _connect(self, address: str, timeout: float) -> http.client.HTTPConnection:
         """A connection to an address that is known; the certificate is checked for the name."""

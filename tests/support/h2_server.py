@@ -71,7 +71,7 @@ class Peer:
 
     def read_call(self) -> Call:
         """Wait for a whole request."""
-        body = b""
+        body = bytearray()
         start = self.read_headers()
         while True:
             while self.events:
@@ -79,7 +79,7 @@ class Peer:
                 if isinstance(event, DataReceived):
                     body += event.data
                 elif isinstance(event, StreamEnded):
-                    return Call(start.stream_id, dict(start.headers), body)
+                    return Call(start.stream_id, dict(start.headers), bytes(body))
             self._more()
 
     def wait_for_pong(self) -> None:
