@@ -22,15 +22,24 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from asynctrace import aiohttp, httpx
+    from asynctrace import aiohttp, httpx, logging, worker
     from asynctrace.aiohttp import setup
-    from asynctrace.context import create_task, span, traced, wrap_executor
+    from asynctrace.context import baggage, create_task, span, stopping, traced
     from asynctrace.errors import AsyncTraceError, ConfigError, LifecycleError
     from asynctrace.httpx import create_client, instrument
     from asynctrace.initialization import init
     from asynctrace.propagation import extract, inject
     from asynctrace.tracing import FlushReport, ShutdownReport, Tracing, current
-    from asynctrace.worker import TracedQueue, process, publish, run
+    from asynctrace.worker import (
+        TracedLifoQueue,
+        TracedPriorityQueue,
+        TracedQueue,
+        process,
+        process_batch,
+        publish,
+        run,
+        wrap_executor,
+    )
 
     __version__: str
 
@@ -40,10 +49,13 @@ __all__ = [
     "FlushReport",
     "LifecycleError",
     "ShutdownReport",
+    "TracedLifoQueue",
+    "TracedPriorityQueue",
     "TracedQueue",
     "Tracing",
     "__version__",
     "aiohttp",
+    "baggage",
     "create_client",
     "create_task",
     "current",
@@ -52,12 +64,16 @@ __all__ = [
     "init",
     "inject",
     "instrument",
+    "logging",
     "process",
+    "process_batch",
     "publish",
     "run",
     "setup",
     "span",
+    "stopping",
     "traced",
+    "worker",
     "wrap_executor",
 ]
 
@@ -68,8 +84,11 @@ _HOMES = {
     "FlushReport": "tracing",
     "LifecycleError": "errors",
     "ShutdownReport": "tracing",
+    "TracedLifoQueue": "worker",
+    "TracedPriorityQueue": "worker",
     "TracedQueue": "worker",
     "Tracing": "tracing",
+    "baggage": "context",
     "create_client": "httpx",
     "create_task": "context",
     "current": "tracing",
@@ -78,14 +97,16 @@ _HOMES = {
     "inject": "propagation",
     "instrument": "httpx",
     "process": "worker",
+    "process_batch": "worker",
     "publish": "worker",
     "run": "worker",
     "setup": "aiohttp",
     "span": "context",
+    "stopping": "context",
     "traced": "context",
-    "wrap_executor": "context",
+    "wrap_executor": "worker",
 }
-_SUBMODULES = frozenset({"aiohttp", "httpx"})
+_SUBMODULES = frozenset({"aiohttp", "httpx", "logging", "worker"})
 
 
 def _resolve(name: str) -> object:

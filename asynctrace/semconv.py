@@ -12,9 +12,10 @@ Nothing in this module knows aiohttp, httpx, spans or clocks: strings in, string
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypeAlias
+from urllib.parse import unquote_plus
 
 if TYPE_CHECKING:
     from opentelemetry.util.types import AnyValue
@@ -29,6 +30,7 @@ SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
 CLIENT_ADDRESS: Final = "client.address"
 CLIENT_PORT: Final = "client.port"
 CODE_FUNCTION_NAME: Final = "code.function.name"
+CODE_STACKTRACE: Final = "code.stacktrace"
 ERROR_TYPE: Final = "error.type"
 EXCEPTION_ESCAPED: Final = "exception.escaped"
 EXCEPTION_MESSAGE: Final = "exception.message"
@@ -57,6 +59,7 @@ STABLE: Final = frozenset(
         CLIENT_ADDRESS,
         CLIENT_PORT,
         CODE_FUNCTION_NAME,
+        CODE_STACKTRACE,
         ERROR_TYPE,
         EXCEPTION_ESCAPED,
         EXCEPTION_MESSAGE,
@@ -94,6 +97,9 @@ MESSAGING_MESSAGE_ID: Final = "messaging.message.id"
 MESSAGING_OPERATION_NAME: Final = "messaging.operation.name"
 MESSAGING_OPERATION_TYPE: Final = "messaging.operation.type"
 MESSAGING_SYSTEM: Final = "messaging.system"
+OTEL_COMPONENT_NAME: Final = "otel.component.name"
+OTEL_COMPONENT_TYPE: Final = "otel.component.type"
+OTEL_SPAN_SAMPLING_RESULT: Final = "otel.span.sampling_result"
 URL_TEMPLATE: Final = "url.template"
 
 DEVELOPMENT: Final = frozenset(
@@ -108,6 +114,9 @@ DEVELOPMENT: Final = frozenset(
         MESSAGING_OPERATION_NAME,
         MESSAGING_OPERATION_TYPE,
         MESSAGING_SYSTEM,
+        OTEL_COMPONENT_NAME,
+        OTEL_COMPONENT_TYPE,
+        OTEL_SPAN_SAMPLING_RESULT,
         URL_TEMPLATE,
     }
 )
@@ -115,15 +124,92 @@ DEVELOPMENT: Final = frozenset(
 # --- ours -------------------------------------------------------------------------------------
 
 CANCELLATION_REASON: Final = "asynctrace.cancellation.reason"
+LOOP_BLOCKED_TIME: Final = "asynctrace.loop.blocked_time"
+LOOP_WAIT_TIME: Final = "asynctrace.loop.wait_time"
+MESSAGE_DELIVERY_COUNT: Final = "asynctrace.message.delivery_count"
+MESSAGE_REDELIVERED: Final = "asynctrace.message.redelivered"
+QUEUE_WAIT_TIME: Final = "asynctrace.queue.wait_time"
 RESPONSE_BODY_END: Final = "asynctrace.http.response.body.end"
+TIME_TO_FIRST_BYTE: Final = "asynctrace.http.time_to_first_byte"
+"""Seconds from the start of the request to the first byte of the response's body."""
+RETURN: Final = "asynctrace.return"
+TIME_TO_HEADERS: Final = "asynctrace.http.time_to_headers"
 UNFINISHED: Final = "asynctrace.unfinished"
+WEBSOCKET_BYTES_RECEIVED: Final = "asynctrace.websocket.bytes.received"
+WEBSOCKET_BYTES_SENT: Final = "asynctrace.websocket.bytes.sent"
+WEBSOCKET_CLOSE_CODE: Final = "asynctrace.websocket.close.code"
+WEBSOCKET_CLOSE_INITIATOR: Final = "asynctrace.websocket.close.initiator"
+WEBSOCKET_MESSAGES_RECEIVED: Final = "asynctrace.websocket.messages.received"
+WEBSOCKET_MESSAGES_SENT: Final = "asynctrace.websocket.messages.sent"
+WEBSOCKET_MESSAGE_SIZE: Final = "asynctrace.websocket.message.size"
+WEBSOCKET_MESSAGE_TYPE: Final = "asynctrace.websocket.message.type"
 
-OWN: Final = frozenset({CANCELLATION_REASON, RESPONSE_BODY_END, UNFINISHED})
+HTTP_PHASES: Final = {
+    phase: f"asynctrace.http.phase.{phase}"
+    for phase in ("pool_wait", "connect", "tls", "send", "wait", "receive")
+}
+
+OWN: Final = frozenset(
+    {
+        *HTTP_PHASES.values(),
+        CANCELLATION_REASON,
+        LOOP_BLOCKED_TIME,
+        LOOP_WAIT_TIME,
+        MESSAGE_DELIVERY_COUNT,
+        MESSAGE_REDELIVERED,
+        QUEUE_WAIT_TIME,
+        RESPONSE_BODY_END,
+        TIME_TO_FIRST_BYTE,
+        RETURN,
+        TIME_TO_HEADERS,
+        UNFINISHED,
+        WEBSOCKET_BYTES_RECEIVED,
+        WEBSOCKET_BYTES_SENT,
+        WEBSOCKET_CLOSE_CODE,
+        WEBSOCKET_CLOSE_INITIATOR,
+        WEBSOCKET_MESSAGES_RECEIVED,
+        WEBSOCKET_MESSAGES_SENT,
+        WEBSOCKET_MESSAGE_SIZE,
+        WEBSOCKET_MESSAGE_TYPE,
+    }
+)
 
 NAMES: Final = STABLE | DEVELOPMENT | OWN
-"""All of it, but captured headers: these are listed by their prefix."""
+"""All of it, but captured headers and arguments: these are listed by their prefix."""
 
 HEADER_PREFIXES: Final = ("http.request.header.", "http.response.header.")
+
+# --- metrics: the durations are stable, the others are of development status -----------------------
+
+CLIENT_REQUEST_DURATION: Final = "http.client.request.duration"
+SERVER_REQUEST_DURATION: Final = "http.server.request.duration"
+SERVER_ACTIVE_REQUESTS: Final = "http.server.active_requests"
+SERVER_REQUEST_BODY_SIZE: Final = "http.server.request.body.size"
+SERVER_RESPONSE_BODY_SIZE: Final = "http.server.response.body.size"
+SDK_EXPORTER_SPAN_EXPORTED: Final = "otel.sdk.exporter.span.exported"
+SDK_EXPORTER_SPAN_INFLIGHT: Final = "otel.sdk.exporter.span.inflight"
+SDK_PROCESSOR_SPAN_PROCESSED: Final = "otel.sdk.processor.span.processed"
+SDK_PROCESSOR_SPAN_QUEUE_CAPACITY: Final = "otel.sdk.processor.span.queue.capacity"
+SDK_PROCESSOR_SPAN_QUEUE_SIZE: Final = "otel.sdk.processor.span.queue.size"
+SDK_SPAN_LIVE: Final = "otel.sdk.span.live"
+
+METRICS: Final = frozenset(
+    {
+        CLIENT_REQUEST_DURATION,
+        SERVER_REQUEST_DURATION,
+        SERVER_ACTIVE_REQUESTS,
+        SERVER_REQUEST_BODY_SIZE,
+        SERVER_RESPONSE_BODY_SIZE,
+        SDK_EXPORTER_SPAN_EXPORTED,
+        SDK_EXPORTER_SPAN_INFLIGHT,
+        SDK_PROCESSOR_SPAN_PROCESSED,
+        SDK_PROCESSOR_SPAN_QUEUE_CAPACITY,
+        SDK_PROCESSOR_SPAN_QUEUE_SIZE,
+        SDK_SPAN_LIVE,
+    }
+)
+ARGUMENT_PREFIX: Final = "asynctrace.argument."
+OWN_PREFIXES: Final = (ARGUMENT_PREFIX,)
 
 # --- HTTP, both sides ---------------------------------------------------------------------------
 
@@ -164,11 +250,19 @@ _SECRET_PARAMETER = re.compile(
 )
 
 
-def redact_query(query: str) -> str:
-    """The query with the values of known credentials replaced by `REDACTED`."""
-    if _SECRET_PARAMETER.search(query) is None:  # a substitution costs ten times as much
-        return query
-    return _SECRET_PARAMETER.sub(r"\1REDACTED", query)
+def redact_query(query: str, also: frozenset[str] = frozenset()) -> str:
+    """The query with the values of known credentials, and of the parameters `also`, replaced by
+    `REDACTED`.
+    """
+    if _SECRET_PARAMETER.search(query) is not None:  # a substitution costs ten times as much
+        query = _SECRET_PARAMETER.sub(r"\1REDACTED", query)
+    if also:
+        pairs = (pair.partition("=") for pair in query.split("&"))
+        query = "&".join(
+            f"{key}=REDACTED" if equals and unquote_plus(key) in also else f"{key}{equals}{value}"
+            for key, equals, value in pairs
+        )
+    return query
 
 
 # --- HTTP server --------------------------------------------------------------------------------
@@ -201,12 +295,12 @@ def server_request(
     query: str,
     version: str,
     server: tuple[str, int | None],
-    peer: tuple[str, int | None],
+    client: str | None,
     user_agent: str | None,
 ) -> Attributes:
     """What is known of a request when it arrives. Positional, as it runs once per request.
 
-    `peer` is the other end of the connection, and, as no proxy is trusted, the client as well.
+    `network.peer.*` is left out: where no proxy is trusted, it would repeat `client.address`.
     Empty and absent values make no attribute: an empty `http.route` would be one route of its own.
     """
     attributes: Attributes = {
@@ -224,11 +318,8 @@ def server_request(
         attributes[SERVER_ADDRESS] = address
         if port is not None:
             attributes[SERVER_PORT] = port
-    address, port = peer
-    if address:
-        attributes[CLIENT_ADDRESS] = attributes[NETWORK_PEER_ADDRESS] = address
-        if port is not None:
-            attributes[NETWORK_PEER_PORT] = port
+    if client:
+        attributes[CLIENT_ADDRESS] = client
     if user_agent:
         attributes[USER_AGENT_ORIGINAL] = user_agent
     if original_method is not None:
@@ -253,42 +344,53 @@ _PROTOCOL_VERSIONS: Final = {
     b"HTTP/3": "3",
 }
 
-REDACTED_CREDENTIALS: Final = "REDACTED:REDACTED@"
+REDACTED_CREDENTIALS: Final = "REDACTED:REDACTED"
 
 
-def full_url(
-    scheme: str, host: str, port: int | None, target: str, fragment: str, *, credentials: bool
-) -> str:
-    """`url.full` of a URL in parts, without the secrets in it.
+def redact_url(url: str, secret: re.Pattern[str] | None = None) -> str:
+    """`url.full` of a URL: without credentials, and without the values of secret parameters.
 
-    `target` is path and query. Credentials are not asked for: that there are some is enough.
+    `secret` finds further parameters than those of the conventions, see :func:`parameters`.
     """
-    path, mark, query = target.partition("?")
-    if query:
-        path = f"{path}?{redact_query(query)}"
-    elif mark:
-        path = target
-    user = REDACTED_CREDENTIALS if credentials else ""
-    name = f"[{host}]" if ":" in host else host
-    authority = name if port is None else f"{name}:{port}"
-    return f"{scheme}://{user}{authority}{path}{'#' if fragment else ''}{fragment}"
+    if "@" in url:
+        scheme, mark, rest = url.partition("://")
+        end = _AUTHORITY.match(rest).end()  # type: ignore[union-attr]  # matches always
+        _, at, host = rest[:end].rpartition("@")
+        if at:
+            url = f"{scheme}{mark}{REDACTED_CREDENTIALS}@{host}{rest[end:]}"
+    if "?" in url:
+        before, hash_mark, fragment = url.partition("#")
+        path, mark, query = before.partition("?")
+        query = redact_query(query)
+        if secret is not None:
+            query = secret.sub(r"\1REDACTED", query)
+        url = f"{path}{mark}{query}{hash_mark}{fragment}"
+    return url
+
+
+_AUTHORITY = re.compile("[^/?#]*")
+
+
+def parameters(names: Iterable[str]) -> re.Pattern[str] | None:
+    """What finds the values of query parameters of these names, whatever their case."""
+    listed = "|".join(map(re.escape, names))
+    return re.compile(f"((?:^|&)(?:{listed})=)[^&]*", re.IGNORECASE) if listed else None
 
 
 def client_request(
     method: str,
     original_method: str | None,
-    scheme: str,
+    url: str,
     host: str,
     port: int | None,
-    url: str,
 ) -> Attributes:
-    """What is known of a request before it is sent; `url` is that of :func:`full_url`.
+    """What is known of a request before it is sent; `url` is that of :func:`redact_url`.
 
     `port` may be absent where it is the scheme's own; only for a scheme without one it stays so.
     """
     attributes: Attributes = {HTTP_REQUEST_METHOD: method, SERVER_ADDRESS: host, URL_FULL: url}
     if port is None:
-        port = _CLIENT_PORTS.get(scheme)
+        port = _CLIENT_PORTS.get(url[: url.find(":")])
     if port is not None:
         attributes[SERVER_PORT] = port
     if original_method is not None:
@@ -303,9 +405,9 @@ def client_response(status_code: int, http_version: object) -> Attributes:
     left out, never guessed.
     """
     attributes: Attributes = {HTTP_RESPONSE_STATUS_CODE: status_code}
-    if isinstance(http_version, bytes) and (version := _PROTOCOL_VERSIONS.get(http_version)):
+    if type(http_version) is bytes and (version := _PROTOCOL_VERSIONS.get(http_version)):
         attributes[NETWORK_PROTOCOL_VERSION] = version
-    if is_client_error(status_code):
+    if status_code >= 400:
         attributes[ERROR_TYPE] = str(status_code)
     return attributes
 

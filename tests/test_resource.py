@@ -14,9 +14,6 @@ from opentelemetry.sdk.resources import Resource, ResourceDetector
 from asynctrace import resource
 from asynctrace.config import Config
 from asynctrace.resource import described_by, detect, of_forked_child
-from tests.support.guards import handlers_may_write
-
-__all__ = ["handlers_may_write"]
 
 
 def config(**options: object) -> Config:

@@ -35,6 +35,13 @@ def test_development_names_are_in_the_registry_and_not_yet_stable() -> None:
     assert semconv.DEVELOPMENT & _registered(attributes) == set()
 
 
+def test_metrics_are_in_the_registry() -> None:
+    """By their names there."""
+    stable = importlib.import_module("opentelemetry.semconv.metrics")
+    development = importlib.import_module(f"{_incubating.__name__}.metrics")
+    assert semconv.METRICS - _registered(stable) - _registered(development) == set()
+
+
 def test_our_own_names_are_ours_alone() -> None:
     """Under our prefix, and in no other list."""
     assert all(name.startswith("asynctrace.") for name in semconv.OWN)
@@ -46,9 +53,11 @@ def test_every_name_of_the_module_is_listed() -> None:
     constants = {
         value
         for key, value in vars(semconv).items()
-        if key.isupper() and isinstance(value, str) and "." in value and ":" not in value
+        if key.isupper() and not key.endswith("_PREFIX")
+        if isinstance(value, str) and "." in value and ":" not in value
     }
-    assert constants == semconv.NAMES
+    constants.update(semconv.HTTP_PHASES.values())
+    assert constants == semconv.NAMES | semconv.METRICS
 
 
 def test_the_schema_is_one_that_the_registry_knows() -> None:
@@ -158,7 +167,7 @@ def test_absent_values_make_no_attribute() -> None:
     """Only what a request always has is always there."""
     nothing = ("", None)
     attributes = semconv.server_request(
-        "GET", None, None, "http", "/", "", "1.1", nothing, nothing, None
+        "GET", None, None, "http", "/", "", "1.1", nothing, None, None
     )
     assert attributes == {
         "http.request.method": "GET",

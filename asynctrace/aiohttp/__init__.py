@@ -7,6 +7,8 @@
     _server.py     the middleware: one SERVER span per request
     _request.py    what a request says: its route's name, its attributes, whose child it is
     _ending.py     how a request ended, and what its span says about that
+    _holds.py      requests that are not over before their spans are delivered: flush_after()
+    _client.py     client_session(), trace_config(): one CLIENT span per attempt of aiohttp's client
 
 No class of aiohttp is replaced, so it does not matter who imported what first. `import aiohttp` is
 the library everywhere in here; imports are absolute.
@@ -14,6 +16,9 @@ the library everywhere in here; imports are absolute.
 
 from __future__ import annotations
 
+from asynctrace.aiohttp._client import client_session, trace_config
+from asynctrace.aiohttp._client_options import ClientOptions
+from asynctrace.aiohttp._flushing import flush_after
 from asynctrace.aiohttp._setup import setup
 
-__all__ = ["setup"]
+__all__ = ["ClientOptions", "client_session", "flush_after", "setup", "trace_config"]

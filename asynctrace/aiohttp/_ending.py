@@ -62,7 +62,14 @@ class Outcome:
 
     attributes: semconv.Attributes
     is_error: bool
-    description: str | None = None
+    exception: Exception | None = None
+    """What escaped from the handler; responses and cancellations are none."""
+
+    def and_also(self, attributes: semconv.Attributes) -> Outcome:
+        """The same with more to say. Outcomes are shared, so this is another one."""
+        if not attributes:
+            return self
+        return Outcome({**self.attributes, **attributes}, self.is_error, self.exception)
 
 
 @lru_cache(maxsize=256)
@@ -90,7 +97,7 @@ def of_exception(error: BaseException, situation: Situation) -> Outcome:
     if situation.answered:
         status_code = 504 if isinstance(error, TimeoutError) else 500
     attributes = _attributes(status_code, kind, _why_failed(error, situation))
-    return Outcome(attributes, is_error=True, description=describe_exception(error))
+    return Outcome(attributes, is_error=True, exception=error)
 
 
 def _attributes(status_code: int | None, kind: str, reason: Reason | None) -> semconv.Attributes:
@@ -122,12 +129,15 @@ def _why_interrupted(error: BaseException, situation: Situation) -> Reason | Non
 
 def tell(span: ApiSpan, outcome: Outcome) -> None:
     """Put an outcome on a span that is still recording."""
+    error = outcome.exception
     if type(span) is Span:
         span.update_trusted(outcome.attributes)
     else:
         span.set_attributes(outcome.attributes)
     if outcome.is_error:
-        span.set_status(StatusCode.ERROR, outcome.description)
+        span.set_status(StatusCode.ERROR, None if error is None else describe_exception(error))
+    if error is not None:
+        span.record_exception(error)
 
 
 def is_one_write(response: web.StreamResponse) -> bool:

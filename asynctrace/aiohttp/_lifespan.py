@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from asynctrace.aiohttp._server import ServerTracing
-from asynctrace.tracing import Tracing, init, running
+from asynctrace.initialization import init
+from asynctrace.tracing import Tracing, running
 
 if TYPE_CHECKING:
     from asynctrace.config import Options
@@ -51,6 +52,7 @@ class Lifespan:
         Raises what `init` raises, which fails the start of the application.
         """
         await self._start()
+        self._server.current()  # adopts it now: what that imports must not hold up a request
         self._move_to_the_end(app)
         yield
         if not app.on_cleanup.frozen:

@@ -6,6 +6,7 @@ each request and costs more than everything here together.
 
 from __future__ import annotations
 
+from inspect import unwrap
 from typing import Final
 
 from aiohttp import HttpVersion11, hdrs, web
@@ -16,9 +17,12 @@ from opentelemetry.trace import Span, get_current_span
 from asynctrace import semconv
 from asynctrace.propagation import Propagator, remote_span
 
-_TRACEPARENT: Final = istr("traceparent")
-_TRACESTATE: Final = istr("tracestate")
-_BAGGAGE: Final = istr("baggage")
+TRACEPARENT: Final = istr("traceparent")
+TRACESTATE: Final = istr("tracestate")
+BAGGAGE: Final = istr("baggage")
+UPGRADE: Final = hdrs.UPGRADE
+
+_PREPARE: Final = web.StreamResponse.prepare.__name__
 
 # Routes belong to the application and are few. A router of somebody's own might make one for each
 # request, and must not fill the memory.
@@ -28,36 +32,41 @@ _MOST_TARGETS: Final = 2048
 class Target:
     """A method and a route: what is the same for the next request like it."""
 
-    __slots__ = ("_method", "_original", "_route", "name")
+    __slots__ = ("_original", "elsewhere", "method", "name", "route", "streams")
 
-    def __init__(self, method: str, original: str | None, route: str | None) -> None:
-        self._method = method
+    def __init__(
+        self, method: str, original: str | None, route: str | None, *, streams: bool = False
+    ) -> None:
+        self.method: Final = method
         self._original = original
-        self._route = route
+        self.route: Final = route
         self.name: Final = semconv.span_name(method, route)
+        self.elsewhere = False
+        """Whether another application, or other tracing, makes the spans of its requests."""
+        self.streams = streams
+        """Whether its handler begins responses itself, or looks as if it did."""
 
     def attributes(self, request: web.Request) -> semconv.Attributes:
-        """The creation-time attributes of a request for this target."""
+        """The creation-time attributes of a request for this target.
+
+        They may be asked for when the response is out and the connection closed, so all of it is
+        what the request itself keeps.
+        """
         url = request.rel_url
-        transport = request.transport
         headers = request.headers
         scheme = request.scheme
         version = request.version
         host = headers.get(hdrs.HOST)
-        if host is not None:
-            server = semconv.server_of(host, scheme)
-        else:  # HTTP/1.0 knows no Host: what is left is the socket that the request arrived on
-            server = _address(transport and transport.get_extra_info("sockname"))
         return semconv.server_request(
-            self._method,
+            self.method,
             self._original,
-            self._route,
+            self.route,
             scheme,
             url.raw_path,
             url.raw_query_string,
             "1.1" if version is HttpVersion11 else f"{version.major}.{version.minor}",
-            server,
-            _address(transport and transport.get_extra_info("peername")),
+            _own_address(request) if host is None else semconv.server_of(host, scheme),
+            request.remote,
             headers.get(hdrs.USER_AGENT),
         )
 
@@ -68,18 +77,15 @@ class Target:
 class Targets:
     """The targets of one application, each worked out once."""
 
-    __slots__ = ("_found", "_known_methods")
+    __slots__ = ("_known_methods", "known")
 
     def __init__(self, known_methods: frozenset[str]) -> None:
         self._known_methods = known_methods
-        self._found: dict[tuple[str, web.AbstractRoute], Target] = {}
+        self.known: dict[tuple[str, web.AbstractRoute], Target] = {}
+        """By method and route, which aiohttp finds before it calls any middleware."""
 
-    def of(self, request: web.Request) -> Target:
-        """The target of a request, which aiohttp resolves before it calls any middleware."""
-        key = request.method, request.match_info.route
-        return self._found.get(key) or self._describe(*key)
-
-    def _describe(self, method: str, route: web.AbstractRoute) -> Target:
+    def describe(self, method: str, route: web.AbstractRoute) -> Target:
+        """The target of a request that is not known yet."""
         # A resource's canonical path is the template, and has the prefixes of all applications
         # above its own. The routes that stand for 404 and 405 have no resource, and are made anew
         # for each request.
@@ -87,32 +93,52 @@ class Targets:
         template = None if resource is None else resource.canonical
         if method not in self._known_methods:  # the client's invention, so it is not kept
             return Target(semconv.OTHER_METHOD, method, template)
-        target = Target(method, None, template)
-        if resource is not None and len(self._found) < _MOST_TARGETS:
-            self._found[method, route] = target
+        target = Target(method, None, template, streams=_begins_responses(route.handler))
+        if resource is not None and len(self.known) < _MOST_TARGETS:
+            self.known[method, route] = target
         return target
 
 
-def parent_of(
+def _begins_responses(handler: object) -> bool:
+    """Whether the code of a handler, or of a view's methods, prepares a response.
+
+    A look at the names that it uses, once per route. It decides only whether the beginning of the
+    body is watched from the start; nothing is wrong but less is known when it is mistaken.
+    """
+    functions = vars(handler).values() if isinstance(handler, type) else (handler,)
+    return any(
+        _PREPARE in getattr(getattr(unwrap(function), "__code__", None), "co_names", ())
+        for function in functions
+        if callable(function)
+    )
+
+
+def caller_of(
     headers: CIMultiDictProxy[str], propagator: Propagator
 ) -> tuple[Span | None, Context | None]:
-    """The caller's span, and what else its headers bring; None for what they do not.
+    """The caller's span, and the context that its headers make; None for what they do not bring."""
+    if propagator.w3c and not (propagator.baggage and BAGGAGE in headers):
+        traceparents = headers.getall(TRACEPARENT, ())
+        return remote_span(traceparents, headers.getall(TRACESTATE, ())), None
+    before = get_current()
+    context = propagator.extract(headers, before)
+    span = get_current_span(context)
+    return (None if span is get_current_span(before) else span), context
 
-    What happens to be current is never the parent: it is left over from where the server was
-    started, and every request would become a part of that.
+
+def _own_address(request: web.Request) -> tuple[str, int | None]:
+    """The server's end of the connection: HTTP/1.0 knows no Host.
+
+    Newer versions of aiohttp keep it when the connection is closed; others have forgotten it then.
     """
-    if not propagator.w3c or (_BAGGAGE in headers and propagator.baggage):
-        before = get_current()
-        context = propagator.extract(headers, before)
-        span = get_current_span(context)
-        return (None if span is get_current_span(before) else span), context
-    traceparents = headers.getall(_TRACEPARENT, None)
-    if traceparents is None:
-        return None, None
-    return remote_span(traceparents, headers.getall(_TRACESTATE, ())), None
+    protocol = request.protocol
+    name: object = getattr(protocol, "sockname", None)
+    if name is None and request.transport is not None:
+        name = request.transport.get_extra_info("sockname")
+    return address_of(name)
 
 
-def _address(end: object) -> tuple[str, int | None]:
+def address_of(end: object) -> tuple[str, int | None]:
     """One end of a connection as address and port; a Unix socket has a path, or nothing."""
     if isinstance(end, tuple):
         return end[0], end[1]

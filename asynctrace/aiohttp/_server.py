@@ -1,42 +1,55 @@
 """The middleware: one SERVER span per request, current while the request is handled.
 
-Hot: everything here runs for each request, sampled or not. What can wait until the sampler has
-decided waits, and what is the same for the next request is kept.
+Hot: everything here runs for each request, sampled or not. A service runs it between other code, so
+that what counts is how many functions and objects are touched; therefore the usual request is
+handled in line, and everything else is somewhere else. What can wait until the sampler has decided
+waits, and what is the same for the next request is kept.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, Protocol, TypeAlias
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from opentelemetry.context import Context
-from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, set_span_in_context
+from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.trace import INVALID_SPAN, Link, SpanKind, set_span_in_context
+from opentelemetry.trace import Span as ApiSpan
 from opentelemetry.trace import Tracer as ApiTracer
 
-from asynctrace import semconv
-from asynctrace.aiohttp._ending import (
-    Reason,
-    Situation,
-    is_one_write,
-    of_exception,
-    of_response,
-    of_unsent,
-    tell,
-    was_sent,
+from asynctrace import metrics, semconv
+from asynctrace.aiohttp._body import meter_body
+from asynctrace.aiohttp._contrib import ContribEngine, is_traced_by_contrib
+from asynctrace.aiohttp._ending import of_response
+from asynctrace.aiohttp._exchange import Exchange
+from asynctrace.aiohttp._holds import Holds
+from asynctrace.aiohttp._options import PLAIN, Shape
+from asynctrace.aiohttp._request import (
+    BAGGAGE,
+    TRACEPARENT,
+    TRACESTATE,
+    UPGRADE,
+    Target,
+    Targets,
+    caller_of,
 )
-from asynctrace.aiohttp._request import Targets, parent_of
+from asynctrace.aiohttp._shaped import Shaping
+from asynctrace.aiohttp._websocket import Conversation, start_message, watch_upgrade
 from asynctrace.context import ContextToken, attach, detach
+from asynctrace.propagation import remote_span
 from asynctrace.trace.sink import Faults
+from asynctrace.trace.span import DroppedSpan, Span
 from asynctrace.trace.tracer import Tracer
 from asynctrace.tracing import Tracing, running
 
 SCOPE_NAME: Final = "asynctrace.aiohttp"
 
-_Begun: TypeAlias = tuple[Span, ContextToken]
+_Begun: TypeAlias = tuple[ApiSpan, ContextToken]
+
+_SERVER: Final = SpanKind.SERVER
 
 
 class ServerTracing:
@@ -45,156 +58,169 @@ class ServerTracing:
     `tracing` is the Tracing in use; None means the one that runs when a request arrives.
     """
 
-    __slots__ = ("_adopted", "_propagator", "_start", "_stopping", "_targets", "tracing")
+    __slots__ = (
+        "_direct",
+        "_shape",
+        "_targets",
+        "adopted",
+        "holds",
+        "instead",
+        "propagator",
+        "start",
+        "stopping",
+        "tracer",
+        "tracing",
+    )
 
-    def __init__(self, tracing: Tracing | None, known_methods: frozenset[str]) -> None:
+    def __init__(
+        self, tracing: Tracing | None, known_methods: frozenset[str], shape: Shape = PLAIN
+    ) -> None:
         self.tracing = tracing
-        self._adopted: Tracing | None = None
+        self.stopping = False
+        self.adopted: Tracing | None = None
+        self.instead: Shaping | ContribEngine | None = None
+        """Who traces in place of the lines below, when something else is asked for."""
+        self.holds = Holds(self)
+        self._shape = shape
         self._targets = Targets(known_methods)
-        self._stopping = False
 
     def __repr__(self) -> str:
         return f"<ServerTracing by {self.tracing or 'whichever runs'}>"
 
     async def note_shutdown(self, _app: web.Application) -> None:
         """For `on_shutdown`: aiohttp sends it before it cancels the handlers that take too long."""
-        self._stopping = True
+        self.stopping = True
+
+    def current(self) -> Tracing | None:
+        """The Tracing in use at this moment, adopted."""
+        tracing = self.tracing or running()
+        if tracing is not None and tracing is not self.adopted:
+            self.adopt(tracing)
+        return tracing
+
+    def adopt(self, tracing: Tracing) -> None:
+        """Prepare everything that is the same for all requests of one Tracing."""
+        self.adopted = tracing
+        propagator = self.propagator = tracing.propagator
+        self._direct = propagator.w3c
+        self.tracer = tracing.get_tracer(SCOPE_NAME, schema_url=semconv.SCHEMA_URL)
+        self.start = _starter(self.tracer)
+        self.instead = None
+        measured = None
+        try:
+            if tracing.config.engine == "contrib":
+                self.instead = ContribEngine(self, tracing)
+                return
+            meter = metrics.meter(SCOPE_NAME)
+            measured = None if meter is None else metrics.ServerMetrics(meter)
+        except Exception as error:  # of contrib's, or of a meter provider
+            self.fault("aiohttp engine", error)
+        if measured is not None or self._shape != PLAIN:
+            self.instead = Shaping(self, self._shape, measured)
+
+    async def announce(self, request: web.Request, response: web.StreamResponse) -> None:
+        """For `on_response_prepare`, where headers are to be set or captured."""
+        if isinstance(self.instead, Shaping):
+            await self.instead.announce(request, response)
 
     def begin(self, request: web.Request) -> _Begun | None:
         """Start the request's span and make it current. None when it is not to be traced here."""
-        tracing = self.tracing or running()
-        if tracing is None:
-            return None
         try:
-            if not self._is_outermost(request):
+            # As in `target_of`.
+            key = request.method, request.match_info.route
+            target = self._targets.known.get(key) or self._describe(request)
+            if target.elsewhere:
                 return None
-            if tracing is not self._adopted:
-                self._adopt(tracing)
-            target = self._targets.of(request)
-            parent, context = parent_of(request.headers, self._propagator)
-            span = self._start(
-                target.name, SpanKind.SERVER, parent, target.attributes, request, context=context
+            headers = request.headers
+            # What happens to be current is never the parent: it is left over from where the server
+            # was started, and every request would become a part of that.
+            parent: ApiSpan | None = None
+            context = None
+            if not self._direct or BAGGAGE in headers:
+                parent, context = caller_of(headers, self.propagator)
+            elif (traceparents := headers.getall(TRACEPARENT, None)) is not None:
+                parent = remote_span(traceparents, headers.getall(TRACESTATE, ()))
+            span = self.start(
+                target.name, _SERVER, parent, target.attributes, request, context=context
             )
+            if type(span) is Span:
+                if target.streams:
+                    meter_body(request)
+                if UPGRADE in headers:
+                    watch_upgrade(request, Conversation())
             return span, attach(span, context)
         except Exception as error:
-            _report(tracing, "aiohttp request", error)
+            self.fault("aiohttp request", error)
             return None
 
-    def responded(self, span: Span, request: web.Request, response: object) -> bool:
-        """End the span of a request whose handler returned, or raised, `response`.
+    def end_plainly(self, span: Span, request: web.Request, response: web.Response) -> bool:
+        """End the span of a response that is as good as sent: bytes, to a client that is there.
 
-        False when sending takes time: then the span ends with the task that aiohttp runs the
-        request in, and stays current until then, because the body may be made by the caller's code.
+        False when it is not so simple. Asks for no more than it must, see `Exchange` for the rest.
         """
-        if not span.is_recording():
-            return True
         try:
-            if not isinstance(response, web.StreamResponse):  # aiohttp answers 500 in its place
-                tell(span, of_response(500))
-            elif is_one_write(response):
-                if request.transport is not None:
-                    tell(span, of_response(response.status))
-                else:
-                    tell(span, of_unsent(self._why_closed(request), None))
-            elif (task := asyncio.current_task()) is not None:
-                task.add_done_callback(partial(self._sent, span, request, response))
+            body = response.body
+            if (
+                (body is not None and type(body) is not bytes)
+                or response.compression
+                or request.transport is None
+                or span._end_time is not None
+            ):
                 return False
+            outcome = of_response(response.status)
+            if outcome.is_error:
+                return False
+            span.end_with(outcome.attributes)
         except Exception as error:
-            self._fault("aiohttp response", error)
-        self._end(span)
+            self.fault("aiohttp response", error)
+            return False
         return True
 
-    def failed(self, span: Span, request: web.Request, error: BaseException) -> bool:
-        """The same for a handler that raised `error`."""
-        if isinstance(error, web.HTTPException):
-            return self.responded(span, request, error)
-        if not span.is_recording():
-            return True
-        try:
-            answered = not _is_closed(request) and request.writer.output_size == 0
-            self._tell_failure(span, request, error, answered=answered)
-        except Exception as fault:
-            self._fault("aiohttp failure", fault)
-        self._end(span)
-        return True
+    def learn(self, request: web.Request, response: object) -> None:
+        """Watch the bodies of a route from their beginning, when its handler began this one."""
+        if isinstance(response, web.StreamResponse) and response.prepared:
+            self.target_of(request).streams = True
 
-    def _sent(
-        self,
-        span: Span,
-        request: web.Request,
-        response: web.StreamResponse,
-        task: asyncio.Task[object],
-    ) -> None:
-        """The request's task is done: for `response`, which was not ready when the handler was."""
-        if not span.is_recording():
-            return
-        try:
-            error = asyncio.CancelledError() if task.cancelled() else task.exception()
-            status_sent = response.status if response.prepared else None
-            if error is not None:
-                self._tell_failure(span, request, error, status_sent=status_sent)
-            elif was_sent(response) or not _is_closed(request):
-                tell(span, of_response(response.status))
-            else:
-                tell(span, of_unsent(self._why_closed(request), status_sent))
-        except Exception as fault:
-            self._fault("aiohttp response", fault)
-        self._end(span)
+    def target_of(self, request: web.Request) -> Target:
+        """What is the same for the next request like this."""
+        key = request.method, request.match_info.route
+        return self._targets.known.get(key) or self._describe(request)
 
-    def _tell_failure(
-        self,
-        span: Span,
-        request: web.Request,
-        error: BaseException,
-        *,
-        answered: bool = False,
-        status_sent: int | None = None,
-    ) -> None:
-        stops = self._is_stopped(request) and not _is_lost(request)
-        situation = Situation(
-            client_left=_is_closed(request) and not stops,
-            server_stops=stops,
-            answered=answered,
-            status_sent=status_sent,
-        )
-        tell(span, of_exception(error, situation))
-        if isinstance(error, Exception):
-            span.record_exception(error)
+    def _describe(self, request: web.Request) -> Target:
+        match_info = request.match_info
+        target = self._targets.describe(request.method, match_info.route)
+        # A route belongs to one application, and that to one above it.
+        target.elsewhere = not self._is_outermost(match_info.apps)
+        return target
 
-    def _why_closed(self, request: web.Request) -> Reason:
-        return "shutdown" if self._is_stopped(request) else "client_disconnect"
-
-    def _is_stopped(self, request: web.Request) -> bool:
-        """Whether the server shuts down, and the connection's task was cancelled: not the request's
-        own alone, as the application may do.
-        """
-        task: asyncio.Task[None] | None = request.task  # None once the connection has ended
-        return self._stopping and (task is None or task.cancelling() > 0)
-
-    def _is_outermost(self, request: web.Request) -> bool:
-        """Whether no application further out has made this request's span already."""
-        apps = request.match_info.apps
-        if len(apps) == 1:
-            return True
+    def _is_outermost(self, apps: Sequence[web.Application]) -> bool:
+        """Whether neither an application further out nor contrib makes this request's span."""
+        if is_traced_by_contrib(apps):
+            return False
         for app in apps:
             server = app.get(KEY)
             if server is not None:
                 return server is self
         return True
 
-    def _adopt(self, tracing: Tracing) -> None:
-        self._start = _starter(tracing.get_tracer(SCOPE_NAME, schema_url=semconv.SCHEMA_URL))
-        self._propagator = tracing.propagator
-        self._adopted = tracing
+    def conversation(self) -> Conversation:
+        """For a request that may turn into a WebSocket."""
+        share = self._shape.message_spans
+        start = partial(start_message, self.tracer) if share else None
+        return Conversation(start, share)
 
-    def _end(self, span: Span) -> None:
-        try:
-            span.end()
-        except Exception as error:  # not by a span of ours
-            self._fault("aiohttp end", error)
+    @property
+    def id_generator(self) -> IdGenerator:
+        """Makes the ids of spans that nobody records."""
+        assert self.adopted is not None
+        return self.adopted.tracer_provider.id_generator
 
-    def _fault(self, where: str, error: Exception) -> None:
-        _report(self._adopted, where, error)
+    def fault(self, where: str, error: Exception) -> None:
+        """Count and log an error of ours, or of a hook, that the request does not get to see."""
+        if self.adopted is None:
+            _unowned(where, error)
+        else:
+            self.adopted.tracer_provider.fault(where, error)
 
 
 KEY: Final = web.AppKey("asynctrace", ServerTracing)
@@ -205,6 +231,13 @@ def middleware(server: ServerTracing) -> Middleware:
 
     @web.middleware
     async def trace_request(request: web.Request, handler: Handler) -> web.StreamResponse:
+        tracing = server.tracing or running()
+        if tracing is None:
+            return await handler(request)
+        if tracing is not server.adopted:
+            server.adopt(tracing)
+        if server.instead is not None:
+            return await server.holds.around(request, server.instead.handle(request, handler))
         begun = server.begin(request)
         if begun is None:
             return await handler(request)
@@ -212,29 +245,28 @@ def middleware(server: ServerTracing) -> Middleware:
         try:
             response = await handler(request)
         except BaseException as error:
-            if server.failed(span, request, error):
+            if type(span) is DroppedSpan:
                 detach(token)
+            else:
+                Exchange(server, request, span, token).failed(error)
+            if server.holds:
+                await server.holds.release(request, error)
             raise
-        if server.responded(span, request, response):
+        # The exact classes first: isinstance() of aiohttp's is an abstract base class's, and slow.
+        if type(span) is DroppedSpan or (
+            type(span) is Span
+            and type(response) is web.Response
+            and server.end_plainly(span, request, response)
+        ):
             detach(token)
+        else:
+            server.learn(request, response)
+            Exchange(server, request, span, token).responded(response)
+        if server.holds:
+            await server.holds.release(request, response)
         return response
 
     return trace_request
-
-
-def _is_closed(request: web.Request) -> bool:
-    transport = request.transport
-    return transport is None or transport.is_closing()
-
-
-def _is_lost(request: web.Request) -> bool:
-    """Whether the client closed the connection, when it could also be the server that did.
-
-    At its shutdown aiohttp drops the transport as it does for a client that left, and then only
-    this private name tells them apart: it is cleared when the connection is lost, and the server's
-    own closing is noticed a step later. Without the name it is taken for the server, which closes.
-    """
-    return getattr(request.protocol, "_manager", ...) is None
 
 
 class _Start(Protocol):
@@ -244,12 +276,13 @@ class _Start(Protocol):
         self,
         name: str,
         kind: SpanKind,
-        parent: Span | None,
+        parent: ApiSpan | None,
         build: Callable[[web.Request], semconv.Attributes],
         subject: web.Request,
         *,
         context: Context | None,
-    ) -> Span: ...
+        links: Sequence[Link] = (),
+    ) -> ApiSpan: ...
 
 
 def _starter(tracer: ApiTracer) -> _Start:
@@ -265,23 +298,16 @@ def _start_plainly(
     tracer: ApiTracer,
     name: str,
     kind: SpanKind,
-    parent: Span | None,
+    parent: ApiSpan | None,
     build: Callable[[web.Request], semconv.Attributes],
     subject: web.Request,
     *,
     context: Context | None,
-) -> Span:
+    links: Sequence[Link] = (),
+) -> ApiSpan:
     if context is None:
         context = set_span_in_context(INVALID_SPAN if parent is None else parent)
-    return tracer.start_span(name, context, kind, build(subject))
+    return tracer.start_span(name, context, kind, build(subject), links)
 
 
 _unowned = Faults(None)
-
-
-def _report(tracing: Tracing | None, where: str, error: Exception) -> None:
-    """Count and log an error of ours that the request does not get to see."""
-    if tracing is None:
-        _unowned(where, error)
-    else:
-        tracing.tracer_provider.fault(where, error)

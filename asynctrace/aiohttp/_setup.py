@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final, Unpack
+from typing import Final, Unpack, cast
 
 from aiohttp import web
 
 from asynctrace import semconv
+from asynctrace.aiohttp._contrib import take_over
 from asynctrace.aiohttp._lifespan import Lifespan
+from asynctrace.aiohttp._options import PLAIN, ServerOptions, Shape
+from asynctrace.aiohttp._refused import watch_refusals
 from asynctrace.aiohttp._server import KEY, ServerTracing, middleware
-from asynctrace.config import Config
+from asynctrace.config import Config, Options
 from asynctrace.errors import ConfigError
 from asynctrace.tracing import Tracing
-
-if TYPE_CHECKING:
-    from asynctrace.config import Options
 
 _TOO_LATE: Final = (
     "call setup() before the application is started, and before it is joined to another with "
@@ -23,8 +23,12 @@ _TOO_LATE: Final = (
 )
 
 
+class SetupOptions(Options, ServerOptions, total=False):
+    """What :func:`setup` takes: how requests are traced, and what :func:`asynctrace.init` takes."""
+
+
 def setup(
-    app: web.Application, tracing: Tracing | None = None, /, **options: Unpack[Options]
+    app: web.Application, tracing: Tracing | None = None, /, **options: Unpack[SetupOptions]
 ) -> None:
     """Trace every request that `app` handles: one SERVER span each, current in the handler.
 
@@ -33,6 +37,10 @@ def setup(
         setup(app, service_name="shop")    # with the options of asynctrace.init()
         setup(app)                         # the same, all from the environment
         setup(app, tracing)                # with a Tracing that somebody else owns
+        setup(app, skip=["/health"])       # any of them with options for this application
+
+    The options of :class:`ServerOptions` say how the requests of this application are traced. All
+    others are those of `init`:
 
     With options, the application owns a `Tracing` of its own. It is started before everything else
     in the application and shut down after every other clean-up, also those of its sub-applications,
@@ -59,20 +67,32 @@ def setup(
     global `Tracing` is being started by somebody else at that moment, ConfigError for an
     environment that cannot be used.
     """
-    _check(app, tracing, options)
+    shaping, options_of_init = _split(options)
+    _check(app, tracing, options_of_init)
     made = app.get(_SETUP)
     if made is not None:
         made.check_repeated(tracing, options)
         return
     if app.on_startup.frozen:
         raise ConfigError("app", app, _TOO_LATE)
-    server = ServerTracing(tracing, semconv.known_methods(os.environ))
+    shape = Shape.of(shaping, os.environ)
+    engine = options.get("engine") if tracing is None else tracing.config.engine
+    if engine == "contrib" and Shape.of(shaping, {}) != PLAIN:
+        raise ConfigError("engine", engine, f"it knows nothing of {', '.join(shaping)}; leave them")
+    server = ServerTracing(tracing, semconv.known_methods(os.environ), shape)
     app[KEY] = server
     app[_SETUP] = Setup(tracing, options)
+    take_over(app)
     app.middlewares.insert(0, middleware(server))  # the outermost
     app.on_shutdown.append(server.note_shutdown)
+    if shape.sent_headers or shape.response_headers:
+        app.on_response_prepare.append(server.announce)
+    if shape.protocol_errors:
+        watch_refusals(app, server)
     if tracing is None:
-        Lifespan(server, options).attach(app)
+        Lifespan(server, options_of_init).attach(app)
+    elif engine == "contrib":
+        server.adopt(tracing)  # imports what must not hold up a request
 
 
 class Setup:
@@ -80,11 +100,11 @@ class Setup:
 
     __slots__ = ("_options", "_tracing")
 
-    def __init__(self, tracing: Tracing | None, options: Options) -> None:
+    def __init__(self, tracing: Tracing | None, options: SetupOptions) -> None:
         self._tracing = tracing
         self._options = options
 
-    def check_repeated(self, tracing: Tracing | None, options: Options) -> None:
+    def check_repeated(self, tracing: Tracing | None, options: SetupOptions) -> None:
         """Raise ConfigError when a repeated call asks for something else."""
         remedy = f"the application was set up already, with {self!r}; set it up once"
         if tracing is not None and tracing is not self._tracing:
@@ -98,6 +118,14 @@ class Setup:
 
 
 _SETUP: Final = web.AppKey("asynctrace.setup", Setup)
+
+
+def _split(options: SetupOptions) -> tuple[ServerOptions, Options]:
+    """The options for requests and those for `init`."""
+    names = ServerOptions.__annotations__
+    for_requests = {name: value for name, value in options.items() if name in names}
+    for_init = {name: value for name, value in options.items() if name not in names}
+    return cast(ServerOptions, for_requests), cast(Options, for_init)
 
 
 def _check(app: object, tracing: object, options: Options) -> None:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
+from asynctrace.cli import spool
 from asynctrace.cli.demo import command as demo
 
 
@@ -25,7 +26,7 @@ class Command(Protocol):
         """Do it; returns the exit code of the process."""
 
 
-COMMANDS: Final[Mapping[str, Command]] = {"demo": demo}
+COMMANDS: Final[Mapping[str, Command]] = {"demo": demo, "spool": spool}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

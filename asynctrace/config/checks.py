@@ -50,6 +50,13 @@ def seconds(value: object) -> float:
     return float(value)
 
 
+def some_seconds(value: object) -> float:
+    """A time span in seconds that takes time."""
+    if not seconds(value):
+        raise ValueError("give seconds, more than 0")
+    return seconds(value)
+
+
 def timeout(value: object) -> float:
     """A time span in seconds; 0 stands for no limit, as it does in the variables."""
     return seconds(value) or text.INDEFINITE
@@ -70,6 +77,13 @@ def path(value: object) -> str:
     """The path of a file; whether the file can be read shows when the exporter starts."""
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
         raise ValueError("give the path of a PEM file")
+    return os.fsdecode(value)
+
+
+def directory(value: object) -> str:
+    """The path of a directory, which need not exist yet."""
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise ValueError("give the path of a directory")
     return os.fsdecode(value)
 
 

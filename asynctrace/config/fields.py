@@ -27,6 +27,10 @@ def _hidden(value: object) -> object:
     return dict.fromkeys(value, "***") if isinstance(value, Mapping) else "***"
 
 
+def _secret(value: object) -> object:
+    return None if value is None else "***"
+
+
 def _unreadable(_: str) -> object:
     raise AssertionError("a setting without variables is never read from text")
 
@@ -64,7 +68,9 @@ def _exporter(value: object) -> object:
     if value in ("otlp_proto_grpc", "otlp_proto_http"):
         protocol = "grpc" if value.endswith("grpc") else "http/protobuf"
         raise ValueError(f"use otlp, and {protocol} as the protocol")
-    return checks.choice(*EXPORTERS)(value)
+    if value in EXPORTERS:
+        return value
+    return plugins.require_exporter(value, beside=EXPORTERS)
 
 
 def _exporters(names: tuple[object, ...]) -> tuple[object, ...]:
@@ -152,7 +158,8 @@ FIELDS: Final[tuple[Field, ...]] = (
         default=("otlp",),
         read=lambda given: _exporters(text.names(given.lower())),
         check=lambda given: _exporters(checks.one_or_more(_shown)(given)),
-        help="Where spans go: `otlp`, `console`, `none`, an exporter object, or several of them.",
+        help="Where spans go: `otlp`, `console`, `none`, `zipkin` or another that a package has "
+        "registered, an exporter object, or several of them.",
     ),
     Field(
         name="endpoint",
@@ -193,6 +200,22 @@ FIELDS: Final[tuple[Field, ...]] = (
         mask=_hidden,
         help="Headers of every export, such as credentials; in the variables `name=value` pairs, "
         "comma-separated and percent-encoded.",
+    ),
+    Field(
+        name="credentials",
+        argument="credentials",
+        check=checks.function,
+        mask=_secret,
+        help="A function, async or not, that returns headers such as a token's. It is called "
+        "before the first export, and again when the collector answers 401. For OTLP over HTTP.",
+    ),
+    Field(
+        name="session",
+        argument="session",
+        check=checks.having("post", "request", remedy="give an aiohttp.ClientSession"),
+        unset="one of our own",
+        help="The `aiohttp.ClientSession` that OTLP over HTTP is sent with, and that stays yours "
+        "to close.",
     ),
     Field(
         name="timeout",
@@ -311,6 +334,20 @@ FIELDS: Final[tuple[Field, ...]] = (
         help="Spans in one request at most; never more than `max_queue_size`.",
     ),
     Field(
+        name="spool",
+        argument="spool",
+        check=checks.directory,
+        help="A directory for spans that cannot be delivered: they wait there, on disk, until the "
+        "collector is back, also across restarts. Processes may share it.",
+    ),
+    Field(
+        name="spool_max_bytes",
+        argument="spool_max_bytes",
+        default=256 * 2**20,
+        check=checks.count(at_least=1),
+        help="Bytes that the spool takes at most; the oldest spans are deleted for the newest.",
+    ),
+    Field(
         name="shutdown_timeout",
         argument="shutdown_timeout",
         default=5.0,
@@ -371,6 +408,27 @@ FIELDS: Final[tuple[Field, ...]] = (
         read=text.boolean,
         check=checks.flag,
         help="Record and send nothing; context is still passed on.",
+    ),
+    Field(
+        name="baggage_attributes",
+        argument="baggage_attributes",
+        default=(),
+        check=checks.several(checks.string),
+        help="Names of baggage entries that are copied to the attributes of every span.",
+    ),
+    Field(
+        name="loop_monitor",
+        argument="loop_monitor",
+        default=False,
+        check=checks.flag,
+        help="Watch the event loop: measure its lag, and tell on the span that runs when it blocks.",
+    ),
+    Field(
+        name="loop_block_threshold",
+        argument="loop_block_threshold",
+        default=0.1,
+        check=checks.some_seconds,
+        help="Seconds without a step of the event loop from which on it counts as blocked.",
     ),
     Field(
         name="engine",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 if TYPE_CHECKING:
+    from aiohttp import ClientSession
     from opentelemetry.propagators.textmap import TextMapPropagator
     from opentelemetry.sdk.resources import Resource, ResourceDetector
     from opentelemetry.sdk.trace import SpanLimits, SpanProcessor
@@ -31,6 +32,8 @@ class Options(TypedDict, total=False):
     protocol: Literal["http/protobuf", "http/json", "grpc"] | None
     insecure: bool | None
     headers: Mapping[str, str] | None
+    credentials: Callable[[], Mapping[str, str] | Awaitable[Mapping[str, str]]] | None
+    session: ClientSession | None
     timeout: float | None
     compression: Literal["none", "gzip", "deflate"] | None
     certificate: str | PathLike[str] | None
@@ -43,6 +46,8 @@ class Options(TypedDict, total=False):
     max_queue_size: int | None
     max_queue_bytes: int | None
     max_export_batch_size: int | None
+    spool: str | PathLike[str] | None
+    spool_max_bytes: int | None
     shutdown_timeout: float | None
     max_open_spans: int | None
     span_limits: SpanLimits | None
@@ -51,4 +56,7 @@ class Options(TypedDict, total=False):
     id_generator: IdGenerator | None
     set_global: bool | None
     disabled: bool | None
+    baggage_attributes: Sequence[str] | None
+    loop_monitor: bool | None
+    loop_block_threshold: float | None
     engine: Literal["asynctrace", "contrib"] | None

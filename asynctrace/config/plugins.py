@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
+from typing import Final
 
 
 def require(group: str, name: str, *, beside: Iterable[str] = ()) -> str:
@@ -16,6 +17,29 @@ def require(group: str, name: str, *, beside: Iterable[str] = ()) -> str:
         return name
     known = sorted({*beside, *entry_points(group=group).names})
     raise ValueError(f"use one of {', '.join(known)}, or install the package that provides it")
+
+
+_EXPORTERS: Final = "opentelemetry_traces_exporter"
+_ZIPKIN: Final = ("zipkin", "zipkin_proto_http", "zipkin_json")
+
+
+def require_exporter(name: str, *, beside: Iterable[str]) -> str:
+    """Return the name under which a span exporter is registered; raises ValueError with the remedy.
+
+    `zipkin` is whichever of OpenTelemetry's packages for Zipkin is installed.
+    """
+    if name != "zipkin":
+        return require(_EXPORTERS, name, beside=beside)
+    installed = entry_points(group=_EXPORTERS).names
+    for candidate in _ZIPKIN:
+        if candidate in installed:
+            return candidate
+    raise ValueError("run `pip install opentelemetry-exporter-zipkin-json`")
+
+
+def load_exporter(name: str) -> Callable[..., object]:
+    """Import the span exporter that is registered as ``name``."""
+    return load(_EXPORTERS, name)
 
 
 def load(group: str, name: str) -> Callable[..., object]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
@@ -20,6 +20,7 @@ from asynctrace.config.fields import ARGUMENTS, FIELDS, LIMITS, Field
 from asynctrace.errors import ConfigError
 
 if TYPE_CHECKING:
+    from aiohttp import ClientSession
     from opentelemetry.util.types import AnyValue
 
 _SERVICE_NAME: Final = "service.name"
@@ -52,6 +53,8 @@ class Config:
     protocol: Literal["http/protobuf", "http/json", "grpc"]
     insecure: bool
     headers: Mapping[str, str]
+    credentials: Callable[[], Mapping[str, str] | Awaitable[Mapping[str, str]]] | None
+    session: ClientSession | None
     timeout: float
     compression: Literal["none", "gzip", "deflate"]
     certificate: str | None
@@ -64,6 +67,8 @@ class Config:
     max_queue_size: int
     max_queue_bytes: int
     max_export_batch_size: int
+    spool: str | None
+    spool_max_bytes: int
     shutdown_timeout: float
     max_open_spans: int
     span_limits: SpanLimits
@@ -72,6 +77,9 @@ class Config:
     id_generator: IdGenerator | None
     set_global: bool
     disabled: bool
+    baggage_attributes: tuple[str, ...]
+    loop_monitor: bool
+    loop_block_threshold: float
     engine: Literal["asynctrace", "contrib"]
 
     @classmethod
@@ -91,6 +99,7 @@ class Config:
             max_export_batch_size=_batch_size(given),
         )
         _refuse_lonely_key(given)
+        _refuse_over_grpc(given)
         return cls(**values)
 
     def __repr__(self) -> str:
@@ -208,6 +217,16 @@ def _refuse_lonely_key(given: Mapping[str, _Given]) -> None:
     key, source = given["client_key"]
     if source is not None and given["client_certificate"].value is None:
         raise ConfigError(source, key, "set the client certificate that it belongs to, too")
+
+
+def _refuse_over_grpc(given: Mapping[str, _Given]) -> None:
+    """What is for HTTP would silently do nothing."""
+    if given["protocol"].value != "grpc":
+        return
+    for name in ("credentials", "session"):
+        if given[name].source is not None:
+            remedy = "leave it out, or use http/protobuf as the protocol; gRPC has no use for it"
+            raise ConfigError(name, _FIELD[name].mask(given[name].value), remedy)
 
 
 def _shown(config: Config) -> dict[str, str]:

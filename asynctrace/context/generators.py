@@ -8,7 +8,7 @@ the item is handed over; scopes that the body holds open across a ``yield`` stay
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from types import TracebackType
 from typing import ParamSpec, TypeVar
 
@@ -17,14 +17,15 @@ from opentelemetry import trace as trace_api
 from opentelemetry.context import Context
 
 from asynctrace.context.current import ContextToken, attach_context, detach
-from asynctrace.context.outcome import tell_outcome
+from asynctrace.context.outcome import end_span
 
 P = ParamSpec("P")
 Item = TypeVar("Item")
 Sent = TypeVar("Sent")
 Result = TypeVar("Result")
 
-StartSpan = Callable[[], "trace_api.Span | None"]
+StartSpan = Callable[[Sequence[object], Mapping[str, object]], "trace_api.Span | None"]
+TellResult = Callable[["trace_api.Span", object], None]
 
 
 class _Step:
@@ -55,15 +56,14 @@ class _Step:
 
 
 class _Life:
-    """The span of one generator, from its first step to its end; gives the :class:`_Step`."""
+    """Ends the span of one generator with that; gives the :class:`_Step`."""
 
-    __slots__ = ("_span", "_start")
+    __slots__ = ("_span",)
 
-    def __init__(self, start: StartSpan) -> None:
-        self._start = start
+    def __init__(self, span: trace_api.Span | None) -> None:
+        self._span = span
 
     def __enter__(self) -> _Step:
-        self._span = self._start()
         return _Step(self._span)
 
     def __exit__(
@@ -73,12 +73,11 @@ class _Life:
         traceback: TracebackType | None,
     ) -> None:
         if self._span is not None:
-            tell_outcome(self._span, error)
-            self._span.end()
+            end_span(self._span, error)
 
 
 def trace_generator(
-    function: Callable[P, Generator[Item, Sent, Result]], start: StartSpan
+    function: Callable[P, Generator[Item, Sent, Result]], start: StartSpan, tell: TellResult
 ) -> Callable[P, Generator[Item, Sent, Result]]:
     """`function` with a span over the life of each generator that it makes."""
 
@@ -86,7 +85,8 @@ def trace_generator(
     def traced(*args: P.args, **kwargs: P.kwargs) -> Generator[Item, Sent, Result]:
         generator = function(*args, **kwargs)
         thrown: BaseException | None = None
-        with _Life(start) as step:
+        span = start(args, kwargs)
+        with _Life(span) as step:
             try:
                 with step:
                     item = next(generator)
@@ -106,6 +106,8 @@ def trace_generator(
                     thrown = None
             except StopIteration as stop:
                 result: Result = stop.value
+                if span is not None:
+                    tell(span, result)
                 return result
             finally:
                 thrown = None  # it refers to this frame by its traceback
@@ -122,7 +124,7 @@ def trace_async_generator(
     async def traced(*args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[Item, Sent]:
         generator = function(*args, **kwargs)
         thrown: BaseException | None = None
-        with _Life(start) as step:
+        with _Life(start(args, kwargs)) as step:
             try:
                 with step:
                     item = await anext(generator)

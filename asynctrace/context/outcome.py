@@ -6,23 +6,77 @@ the work ended by                         the span says
 returning, or being closed                nothing
 an ``Exception``                          an exception event, status ERROR, ``error.type``
 a ``TimeoutError`` of asyncio's           the same, and cancellation reason "timeout"
-``CancelledError``                        cancellation reason "cancelled", status unset
+``CancelledError``                        a cancellation reason, status unset:
+                                          "scope" when an enclosing timeout or task group took
+                                          the cancellation back; "shutdown" while a shutdown
+                                          cancels what is left; else "cancelled"
 ``KeyboardInterrupt``, ``SystemExit``     cancellation reason "shutdown", status unset
 a group                                   as the gravest of its leaves, in the order above
 ========================================  =====================================================
 
 Other kinds of ``BaseException`` are the control flow of some library, and nothing can be told.
+
+Whether a cancellation is taken back shows when the exception has arrived where it is caught, which
+is after the span was left. So a span that is cancelled in a task has its time noted at once, and
+is ended when the task is, or has taken the cancellation back, at most a few steps of the loop
+later. One step is what a time-out takes; Python 3.13's task group first waits for its tasks. What
+takes it back later still (3.11's ``wait_for`` never does) cannot be told from a cancellation that
+stands.
+
 Conventions: https://opentelemetry.io/docs/specs/semconv/general/recording-errors/
 """
 
 from __future__ import annotations
 
+import asyncio
+import time
 from asyncio import CancelledError
 from collections.abc import Iterator
 
 from opentelemetry.trace import Span, Status, StatusCode
 
+from asynctrace.context.stopping import CURRENT
 from asynctrace.semconv import CANCELLATION_REASON, ERROR_TYPE
+from asynctrace.trace.span import Span as OurSpan
+
+_STEPS = 6  # of the loop: as many as a task group needs whose tasks end at once
+
+
+def end_span(span: Span, error: BaseException | None) -> None:
+    """End `span`, whose work was ended by `error`, with what that means by the table above.
+
+    Now, unless it is cancelled: then its time is noted now, and it ends soon.
+    """
+    tell_outcome(span, error)
+    if error is None or not span.is_recording() or not _is_cancellation(error):
+        span.end()
+        return
+    task = _current_task()
+    if task is None:
+        span.end()
+        return
+    end_time = span._tracer._core.clock() if isinstance(span, OurSpan) else time.time_ns()
+    task.get_loop().call_soon(_end_cancelled, span, end_time, task, task.cancelling(), _STEPS)
+
+
+def _end_cancelled(
+    span: Span, end_time: int, task: asyncio.Task[object], cancelling: int, steps: int
+) -> None:
+    if not span.is_recording():
+        return  # a shutdown has ended it meanwhile
+    if task.cancelling() < cancelling:
+        span.set_attribute(CANCELLATION_REASON, "scope")
+    elif steps > 1 and not task.done():
+        task.get_loop().call_soon(_end_cancelled, span, end_time, task, cancelling, steps - 1)
+        return
+    span.end(end_time)
+
+
+def _current_task() -> asyncio.Task[object] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no loop runs
+        return None
 
 
 def tell_outcome(span: Span, error: BaseException | None) -> None:
@@ -53,8 +107,13 @@ def _cancellation_reason(leaves: list[BaseException], *, failed: bool) -> str | 
     if any(isinstance(leaf, (KeyboardInterrupt, SystemExit)) for leaf in leaves):
         return "shutdown"
     if any(isinstance(leaf, CancelledError) for leaf in leaves):
-        return "cancelled"
+        stop = CURRENT.get()
+        return "shutdown" if stop is not None and stop.cancels else "cancelled"
     return None
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    return all(isinstance(leaf, CancelledError) for leaf in _leaves(error))
 
 
 def error_type(kind: type[BaseException]) -> str:

@@ -13,7 +13,8 @@ from opentelemetry.trace import Link, SpanKind
 from opentelemetry.util.types import AttributeValue
 
 from asynctrace.context.current import ContextToken, attach, leave
-from asynctrace.context.outcome import tell_outcome
+from asynctrace.context.lateness import note_late_child
+from asynctrace.context.outcome import end_span
 from asynctrace.trace import delegate
 
 SCOPE_NAME = "asynctrace"
@@ -63,6 +64,7 @@ class SpanScope:
         self._span = tracer.start_span(
             self._name, self._base, self._kind, self._attributes, self._links
         )
+        note_late_child(self._span, self._base)
         self._token = attach(self._span, self._base)
         return self._span
 
@@ -76,8 +78,7 @@ class SpanScope:
         if token is None:
             return
         leave(token, self._span)
-        tell_outcome(self._span, error)
-        self._span.end()
+        end_span(self._span, error)
 
     async def __aenter__(self) -> trace_api.Span:
         return self.__enter__()
@@ -137,7 +138,9 @@ def span(
     entered.
 
     An exception that leaves the block is recorded once, with ``error.type`` and status ERROR; a
-    cancellation is no error and is told in ``asynctrace.cancellation.reason``. Both pass through.
+    cancellation is no error and is told in ``asynctrace.cancellation.reason``: the span is then
+    handed on a few steps of the loop later, with the time at which the block was left. Both pass
+    through.
     A block may be left in another task or context than it was entered in. In a generator that
     yields inside the block, the span would stay current in the consumer's code: use
     :func:`asynctrace.traced` there.

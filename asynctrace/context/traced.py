@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, get_args, overload
 
 from opentelemetry import trace as trace_api
 from opentelemetry.trace import SpanKind
 
+from asynctrace.context.capture import Capture
+from asynctrace.context.current import without_span
 from asynctrace.context.generators import trace_async_generator, trace_generator
-from asynctrace.context.scope import Attributes, SpanScope, active_tracer
+from asynctrace.context.lateness import note_late_child
+from asynctrace.context.scope import Attributes, SpanScope, active_tracer, links_to
+from asynctrace.context.tasks import Relation
+from asynctrace.errors import ConfigError
 from asynctrace.trace import delegate
 
 P = ParamSpec("P")
@@ -30,16 +35,45 @@ class SpanTemplate:
     name: str
     kind: SpanKind
     attributes: Attributes | None
+    relation: Relation
+    capture: Capture | None
 
-    def scope(self) -> SpanScope:
-        return SpanScope(self.name, kind=self.kind, attributes=self.attributes)
+    def scope(self, args: Sequence[object], kwargs: Mapping[str, object]) -> SpanScope:
+        attributes = self._attributes(args, kwargs)
+        if self.relation == "child":
+            return SpanScope(self.name, kind=self.kind, attributes=attributes)
+        return SpanScope(
+            self.name,
+            kind=self.kind,
+            attributes=attributes,
+            links=links_to(trace_api.get_current_span()),
+            base=without_span(),
+        )
 
-    def start(self) -> trace_api.Span | None:
+    def start(self, args: Sequence[object], kwargs: Mapping[str, object]) -> trace_api.Span | None:
         """A span that is not current; None when no tracing runs."""
         tracer = active_tracer()
         if tracer is None:
             return None
-        return tracer.start_span(self.name, kind=self.kind, attributes=self.attributes)
+        attributes = self._attributes(args, kwargs)
+        if self.relation == "link":
+            links = links_to(trace_api.get_current_span())
+            return tracer.start_span(self.name, without_span(), self.kind, attributes, links)
+        span = tracer.start_span(self.name, kind=self.kind, attributes=attributes)
+        note_late_child(span, None)
+        return span
+
+    def tell_result(self, span: trace_api.Span, result: object) -> None:
+        """Put the return value on `span`, if it is to be captured."""
+        if self.capture is not None:
+            self.capture.tell_result(span, result)
+
+    def _attributes(
+        self, args: Sequence[object], kwargs: Mapping[str, object]
+    ) -> Attributes | None:
+        if self.capture is None:
+            return self.attributes
+        return {**(self.attributes or {}), **self.capture.arguments(args, kwargs)}
 
 
 @overload
@@ -52,6 +86,8 @@ def traced(
     name: str | None = None,
     kind: SpanKind = SpanKind.INTERNAL,
     attributes: Attributes | None = None,
+    capture: Sequence[str] = (),
+    relation: Relation = "child",
 ) -> Callable[[Traceable], Traceable]: ...
 
 
@@ -62,6 +98,8 @@ def traced(
     name: str | None = None,
     kind: SpanKind = SpanKind.INTERNAL,
     attributes: Attributes | None = None,
+    capture: Sequence[str] = (),
+    relation: Relation = "child",
 ) -> Traceable | Callable[[Traceable], Traceable]:
     """Make a span of each call. With or without arguments, on functions, methods and coroutines::
 
@@ -71,38 +109,63 @@ def traced(
         @traced(name="export rows", attributes={"table": "orders"})
         async def rows(): yield ...
 
+        @traced(capture=["order_id", "return"])
+        def total(order_id, card): ...
+
     The span is named after the function (``__qualname__``) unless `name` is given. It is a child
-    of the span that is current at the call, is current while the function's body runs, and tells
-    an exception or a cancellation like :func:`asynctrace.span`.
+    of the span that is current at the call, or with ``relation="link"`` a trace of its own, linked
+    to that. It is current while the function's body runs, and tells an exception or a cancellation
+    like :func:`asynctrace.span`.
+
+    Of the arguments only those are recorded whose names are in `capture`, and the return value if
+    ``"return"`` is: as ``asynctrace.argument.<name>`` and ``asynctrace.return``. Strings, numbers
+    and booleans are recorded as they are, other things as their ``repr``, up to 256 characters.
 
     A generator's span, sync or async, lasts from the first step to the end, and is current only
     while the body runs: never in the consumer's code, also when that breaks off. A plain function
     that returns an awaitable has a span until it returned. When no tracing runs, nothing happens.
 
-    Raises ``TypeError``, at once, for a class.
+    Raises ``TypeError``, at once, for a class, and for a name in `capture` that is no parameter;
+    ``ConfigError`` for another `relation`.
     """
+    if relation not in get_args(Relation):
+        raise ConfigError("relation", relation, f"give one of {get_args(Relation)}")
+    if isinstance(capture, str):
+        raise ConfigError("capture", capture, "give a list of names")
 
     def decorate(function: Traceable) -> Traceable:
-        decorated: Traceable = _decorate(function, name, kind, attributes)
+        decorated: Traceable = _decorate(function, name, kind, attributes, capture, relation)
         return decorated
 
     return decorate if function is None else decorate(function)
 
 
 def _decorate(
-    function: Any, name: str | None, kind: SpanKind, attributes: Attributes | None
+    function: Any,
+    name: str | None,
+    kind: SpanKind,
+    attributes: Attributes | None,
+    capture: Sequence[str],
+    relation: Relation,
 ) -> Any:
     if isinstance(function, (staticmethod, classmethod)):
-        return type(function)(_decorate(function.__func__, name, kind, attributes))
+        inner = _decorate(function.__func__, name, kind, attributes, capture, relation)
+        return type(function)(inner)
     if isinstance(function, type) or not callable(function):
         raise TypeError(f"@traced goes on functions and methods, not on {function!r}")
     if name is None:
         name = getattr(function, "__qualname__", type(function).__qualname__)
-    template = SpanTemplate(name, kind, dict(attributes) if attributes else None)
+    template = SpanTemplate(
+        name,
+        kind,
+        dict(attributes) if attributes else None,
+        relation,
+        Capture(function, capture) if capture else None,
+    )
     if inspect.isasyncgenfunction(function):
         return trace_async_generator(function, template.start)
     if inspect.isgeneratorfunction(function):
-        return trace_generator(function, template.start)
+        return trace_generator(function, template.start, template.tell_result)
     if inspect.iscoroutinefunction(function):
         return _trace_coroutine(function, template)
     return _trace_function(function, template)
@@ -113,8 +176,10 @@ def _trace_function(function: Callable[P, R], template: SpanTemplate) -> Callabl
     def traced(*args: P.args, **kwargs: P.kwargs) -> R:
         if delegate.active() is None:
             return function(*args, **kwargs)
-        with template.scope():
-            return function(*args, **kwargs)
+        with template.scope(args, kwargs) as span:
+            result = function(*args, **kwargs)
+            template.tell_result(span, result)
+        return result
 
     return traced
 
@@ -126,7 +191,9 @@ def _trace_coroutine(
     async def traced(*args: P.args, **kwargs: P.kwargs) -> R:
         if delegate.active() is None:
             return await function(*args, **kwargs)
-        with template.scope():
-            return await function(*args, **kwargs)
+        with template.scope(args, kwargs) as span:
+            result = await function(*args, **kwargs)
+            template.tell_result(span, result)
+        return result
 
     return traced

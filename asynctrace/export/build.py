@@ -13,7 +13,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export import SpanExporter
 
 from asynctrace import _threads
-from asynctrace.config import Config
+from asynctrace.config import Config, plugins
 from asynctrace.errors import ConfigError
 
 from .adapters import SyncExporterAdapter
@@ -88,9 +88,25 @@ async def _build(given: Any, config: Config) -> Exporter:
         return ConsoleExporter()
     if given == "otlp":
         return await _build_otlp(config)
+    if isinstance(given, str):
+        return await _build_registered(given)
     if isinstance(given, Exporter):
         return given
     return SyncExporterAdapter(cast("SpanExporter", given))
+
+
+async def _build_registered(name: str) -> Exporter:
+    """One of another package, which reads its settings from the environment itself."""
+
+    def make() -> object:
+        return plugins.load_exporter(name)()
+
+    try:
+        exporter = await _threads.call(make)
+    except Exception as error:
+        remedy = f"its package does not work here ({error!r})"
+        raise ConfigError("exporter", name, remedy) from error
+    return SyncExporterAdapter(cast("SpanExporter", exporter), name=name)
 
 
 async def _build_otlp(config: Config) -> Exporter:
@@ -116,7 +132,9 @@ async def _build_http(config: Config) -> Exporter:
         client_certificate=config.client_certificate,
         client_key=config.client_key,
     )
-    return await exporter_type.create(endpoint)
+    return await exporter_type.create(
+        endpoint, credentials=config.credentials, session=config.session
+    )
 
 
 async def _build_grpc(config: Config) -> Exporter:
@@ -132,9 +150,7 @@ async def _build_grpc(config: Config) -> Exporter:
     try:
         return await exporter_type.create(endpoint)
     except ValueError as error:
-        raise ConfigError(
-            "headers", dict.fromkeys(config.headers, "***"), str(error)
-        ) from error
+        raise ConfigError("headers", dict.fromkeys(config.headers, "***"), str(error)) from error
 
 
 async def _import_http() -> tuple[type[Endpoint], type[OtlpHttpExporter]]:

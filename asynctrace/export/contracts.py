@@ -72,13 +72,15 @@ class Undelivered:
     """The receiver has not taken the batch, or nobody knows whether it has.
 
     `reason` is short and of low cardinality ("timeout", "unreachable", "http_503"); `message` is
-    for people. `retry_after` is what the receiver asked for, in seconds.
+    for people. `retry_after` is what the receiver asked for, in seconds. `too_large` says that a
+    smaller request might be taken.
     """
 
     reason: str
     message: str = ""
     retryable: bool = False
     retry_after: float | None = None
+    too_large: bool = False
 
 
 Outcome = Delivered | Undelivered
@@ -128,6 +130,8 @@ class SpanDropReason:
     DEADLINE = "deadline"
     CANCELLED = "shutdown_cancelled"
     EXIT = "exit"
+    TOO_LARGE = "too_large"
+    """Alone in a request, and still more than the receiver takes."""
     SPOOL_FULL = "spool_full"
     """The disk is full, or there is nothing more to delete below `spool_max_bytes`."""
     SPOOL_ERROR = "spool_error"

@@ -33,6 +33,7 @@ from .pipeline import CLOSE_GRACE, Pipeline
 from .queue import AtomicCounter
 from .reports import ExporterReport
 from .scrub import Scrub, scrub_span
+from .stall import StallMeter
 
 T = TypeVar("T")
 
@@ -79,6 +80,7 @@ class Delivery:
         self._rehosting = threading.Lock()
         self._encoding = threading.Lock()
         self._closing = False
+        self.stalls = StallMeter()
 
     # ---- any thread
 
@@ -101,12 +103,15 @@ class Delivery:
         # One thread at a time, so that it can be told when all is queued. It does not wait for the
         # other, which takes along what has ended meanwhile: it may be a finalizer in its midst.
         if self._encoding.acquire(blocking=False):
+            begun = self.stalls.begin()
             try:
                 with suppress(IndexError):
                     while True:
                         self._queue(ended.popleft())
             finally:
                 self._encoding.release()
+                if self._host is not None and self._host.is_here():
+                    self.stalls.end(begun)
 
     async def wait_encoded(self) -> None:
         """Until every span that had ended before the call is queued or refused."""
@@ -128,7 +133,7 @@ class Delivery:
     def _queue(self, span: ReadableSpan) -> None:
         data: bytes | None = None
         for pipeline in self.pipelines:
-            if not pipeline.queue.admits():
+            if not pipeline.admits():
                 continue
             if data is None:
                 try:
@@ -210,7 +215,11 @@ class Delivery:
         self._burst = self._hosted_burst
         context = _quiet_context()
         self._tasks = [
-            loop.create_task(pipeline.run(), name=f"asynctrace {pipeline.name}", context=context)
+            loop.create_task(
+                self.stalls.measured(pipeline.run()),
+                name=f"asynctrace {pipeline.name}",
+                context=context,
+            )
             for pipeline in self.pipelines
         ]
         for task in self._tasks:
@@ -265,14 +274,23 @@ class Delivery:
             pipeline.queue.closed = True
         for task in late:
             task.cancel()
+        saving = [asyncio.create_task(self._save(pipeline)) for pipeline in self.pipelines]
         try:
-            if late:
-                await asyncio.wait(late, timeout=1.5 * CLOSE_GRACE)
+            if ending := [*late, *saving]:
+                await asyncio.wait(ending, timeout=1.5 * CLOSE_GRACE)
         finally:
+            for task in saving:
+                task.cancel()  # a disk that hangs: what it has not taken is dropped
             for pipeline in self.pipelines:
                 pipeline.close_books(reason)
             if self._stopped is not None:
                 self._stopped.set()
+
+    async def _save(self, pipeline: Pipeline) -> None:
+        try:
+            await pipeline.save()
+        except Exception as error:
+            self._contain("spool", error)
 
     async def _serve(self) -> None:
         """The life of a host of our own."""
@@ -306,12 +324,15 @@ class Delivery:
         self._rehosting = threading.Lock()
         self._encoding = threading.Lock()
         self._faults = {}
+        self.stalls = StallMeter()
         for pipeline in self.pipelines:
             pipeline.forget()
 
     def expect_exit(self) -> None:
         """The interpreter exits: spans that end now are queued, and start no host any more."""
         self._closing = True
+        for pipeline in self.pipelines:
+            pipeline.expect_exit()
 
     def export_at_exit(self, deadline: float) -> None:
         """Send what is left while the interpreter exits: no loop can be relied upon any more."""

@@ -7,10 +7,12 @@ one number, `settled`, says up to which span everything is known.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from .contracts import Undelivered
 from .reports import ExporterReport
 
 
@@ -22,8 +24,11 @@ class Flush:
     exported: int
     failed: int
     dropped: Counter[str]
+    spooled: int
     done: asyncio.Future[None] | None = None
     report: ExporterReport | None = None
+    beside: Flush | None = None
+    """The same flush in the book of the overflow, where there is one."""
 
 
 @dataclass(slots=True)
@@ -33,6 +38,7 @@ class Ledger:
     exported: int = 0
     failed: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
+    spooled: int = 0
     in_flight: int = 0
     retries: int = 0
     last_error: str | None = None
@@ -44,16 +50,23 @@ class Ledger:
 
     @property
     def settled(self) -> int:
-        return self.exported + self.failed + self.dropped.total()
+        return self.exported + self.failed + self.dropped.total() + self.spooled
 
     def settle(
-        self, *, exported: int = 0, failed: int = 0, dropped: int = 0, reason: str = ""
+        self,
+        *,
+        exported: int = 0,
+        failed: int = 0,
+        spooled: int = 0,
+        dropped: int = 0,
+        reason: str = "",
     ) -> None:
         """Enter what became of the spans in flight and tell the flushes that are complete."""
         if self.closed:
             return
         self.exported += exported
         self.failed += failed
+        self.spooled += spooled
         if dropped:
             self.dropped[reason] += dropped
         self.in_flight = 0
@@ -61,16 +74,22 @@ class Ledger:
             self.flushes.remove(flush)
             self._complete(flush)
 
+    def note_error(self, failure: Undelivered) -> None:
+        """Remember what the last failure was, and when."""
+        self.last_error = f"{failure.reason}: {failure.message}".rstrip(": ")
+        self.last_error_time = time.time()
+
     def begin_flush(self, target: int, *, since: Flush | None = None) -> Flush:
         """Note a flush of all spans up to the sequence number `target`.
 
         Its figures count from now on, or from where the flush `since`, which it replaces, began.
         """
         if since is None:
-            flush = Flush(target, self.exported, self.failed, Counter(self.dropped))
+            dropped = Counter(self.dropped)
+            flush = Flush(target, self.exported, self.failed, dropped, self.spooled)
         else:
             self.end_flush(since)
-            flush = Flush(target, since.exported, since.failed, since.dropped)
+            flush = Flush(target, since.exported, since.failed, since.dropped, since.spooled)
         self.flushes_begun += 1
         if target > self.settled:
             flush.done = asyncio.get_running_loop().create_future()
@@ -78,6 +97,19 @@ class Ledger:
         else:
             self._complete(flush)
         return flush
+
+    async def finish_flush(self, flush: Flush, timeout: float) -> tuple[ExporterReport, bool]:
+        """Wait for a flush; its report, and whether `timeout` (seconds) passed first."""
+        timed_out = False
+        try:
+            if flush.done is not None:
+                async with asyncio.timeout(timeout):
+                    await flush.done
+        except TimeoutError:
+            timed_out = True
+        finally:
+            report = self.end_flush(flush)
+        return report, timed_out
 
     def end_flush(self, flush: Flush) -> ExporterReport:
         """What became of the flush's spans so far; it waits no longer."""
@@ -100,6 +132,7 @@ class Ledger:
             exported=self.exported - flush.exported,
             failed=self.failed - flush.failed,
             dropped=MappingProxyType(dict(self.dropped - flush.dropped)),
+            spooled=self.spooled - flush.spooled,
             pending=max(0, flush.target - self.settled),
             last_error=self.last_error,
         )

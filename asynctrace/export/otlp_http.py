@@ -23,17 +23,22 @@ from asynctrace import _threads
 from asynctrace.otlp import decode, json
 
 from .contracts import Batch, Delivered, Outcome, Undelivered
+from .credentials import Credentials, CredentialsError, Provide
 from .resolver import DaemonResolver
 from .retry import parse_retry_after
 from .tls import client_context
 
 RETRYABLE = frozenset({429, 502, 503, 504})
+TOO_LARGE = 413
 MAX_ANSWER = 64 * 1024
 """Bytes of an answer that are read; it holds a short message or nothing."""
 SLICE = 256 * 1024
 """Bytes of a request that are written at once."""
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
+_UNAUTHORIZED = "http_401"
+_NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
+"""The pipeline keeps the deadlines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +68,11 @@ class Endpoint:
             client_certificate=self.client_certificate,
             client_key=self.client_key,
         )
+
+    @property
+    def has_certificates(self) -> bool:
+        """Whether there is more to trust or to show than the system's certificates."""
+        return bool(self.certificate or self.client_certificate)
 
     @property
     def needs_work(self) -> bool:
@@ -105,6 +115,7 @@ def judge(status: int, content_type: str, retry_after: float | None, body: bytes
         _message(is_json, body),
         retryable=status in RETRYABLE,
         retry_after=retry_after if status in RETRYABLE else None,
+        too_large=status == TOO_LARGE,
     )
 
 
@@ -123,8 +134,15 @@ class OtlpHttpExporter:
     needs_spans = False
 
     def __init__(
-        self, endpoint: Endpoint, tls: ssl.SSLContext | None, *, name: str = "otlp"
+        self,
+        endpoint: Endpoint,
+        tls: ssl.SSLContext | None,
+        *,
+        name: str = "otlp",
+        credentials: Provide | None = None,
+        session: aiohttp.ClientSession | None = None,
     ) -> None:
+        """`session` is used on the loop that runs now, as long as it is open, and never closed."""
         self.name = name
         self._endpoint = endpoint
         self._tls = tls
@@ -133,9 +151,18 @@ class OtlpHttpExporter:
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._foreign: list[aiohttp.ClientSession] = []
+        self._credentials = None if credentials is None else Credentials(credentials)
+        self._lent = None if session is None else (asyncio.get_running_loop(), session)
 
     @classmethod
-    async def create(cls, endpoint: Endpoint, *, name: str = "otlp") -> OtlpHttpExporter:
+    async def create(
+        cls,
+        endpoint: Endpoint,
+        *,
+        name: str = "otlp",
+        credentials: Provide | None = None,
+        session: aiohttp.ClientSession | None = None,
+    ) -> OtlpHttpExporter:
         """Make one; certificates are read in a thread.
 
         Raises:
@@ -144,7 +171,12 @@ class OtlpHttpExporter:
         tls = (
             await _threads.call(endpoint.tls_context) if endpoint.url.startswith("https") else None
         )
-        return cls(endpoint, tls, name=name)
+        return cls(endpoint, tls, name=name, credentials=credentials, session=session)
+
+    @property
+    def component_type(self) -> str:
+        """What OpenTelemetry's conventions call it."""
+        return f"otlp_http{'_json' if self._endpoint.json else ''}_span_exporter"
 
     async def export(self, batch: Batch, deadline: float) -> Outcome:
         """Post one batch; the pipeline keeps the deadline by cancelling."""
@@ -152,18 +184,36 @@ class OtlpHttpExporter:
         if self._endpoint.needs_work:
             body = await _threads.call(self._endpoint.encode, body)
         try:
-            return await self._post(body)
+            return await self._post_authorized(body)
+        except CredentialsError as error:
+            return Undelivered("credentials", str(error), retryable=True)
         except (aiohttp.ClientError, OSError) as error:
             return Undelivered("unreachable", _describe(error), retryable=True)
 
-    async def _post(self, body: bytes) -> Outcome:
+    async def _post_authorized(self, body: bytes) -> Outcome:
+        """Post with the credentials that are known, and once more with new ones when refused."""
+        credentials = self._credentials
+        if credentials is None:
+            return await self._post(body, self._headers)
+        outcome = await self._post(body, {**self._headers, **await credentials.get()})
+        if isinstance(outcome, Undelivered) and outcome.reason == _UNAUTHORIZED:
+            outcome = await self._post(body, {**self._headers, **await credentials.renew()})
+        return outcome
+
+    async def _post(self, body: bytes, headers: Mapping[str, str]) -> Outcome:
         data: bytes | _Slices = body
-        headers = self._headers
         if len(body) > SLICE:
             data = _Slices(body)
             headers = {**headers, "Content-Length": str(len(body))}
         async with self._session_here().post(
-            self._endpoint.url, data=data, headers=headers, allow_redirects=False
+            self._endpoint.url,
+            data=data,
+            headers=headers,
+            # Said for each request, because a session of the user's may have other defaults.
+            allow_redirects=False,
+            raise_for_status=False,
+            timeout=_NO_TIMEOUT,
+            ssl=self._tls if self._tls is not None and self._endpoint.has_certificates else True,
         ) as response:
             return judge(
                 response.status,
@@ -173,8 +223,12 @@ class OtlpHttpExporter:
             )
 
     def _session_here(self) -> aiohttp.ClientSession:
-        """The session of the running loop."""
+        """The session of the running loop: the user's, or else one of our own."""
         loop = asyncio.get_running_loop()
+        if self._lent is not None:
+            home, session = self._lent
+            if home is loop and not session.closed:
+                return session
         if self._loop is not loop:
             self._leave_session()  # of a loop that stands still, or was closed
             self._loop = loop
@@ -188,7 +242,6 @@ class OtlpHttpExporter:
                 resolver=self._resolver, ssl=self._tls if self._tls is not None else True, limit=4
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None),
             headers={"User-Agent": "asynctrace"},
         )
 
@@ -206,6 +259,9 @@ class OtlpHttpExporter:
         # Closing would unregister the parent's sockets from the event poll that both processes
         # share, and so would the garbage collector.
         self._leave_session()
+        if self._lent is not None:
+            self._foreign.append(self._lent[1])
+            self._lent = None
 
     def _leave_session(self) -> None:
         """Keep, without closing it, a session that only another loop or process could close."""
@@ -216,16 +272,20 @@ class OtlpHttpExporter:
     def export_at_exit(self, batch: Batch, deadline: float) -> Outcome:
         """One request by `http.client` under a socket time-out.
 
-        The name is not looked up anew: a look-up cannot be cut short, and the process would hang.
+        The name is not looked up anew, and credentials are not asked for: neither can be cut
+        short, and the process would hang.
         """
         target = urlsplit(self._endpoint.url)
         host = self._resolver.last_address or _literal(target.hostname or "")
         if host is None:
             return Undelivered("exit", f"{target.hostname} was never resolved")
+        known = self._credentials.headers if self._credentials is not None else {}
+        if known is None:
+            return Undelivered("exit", "no credentials are known; to ask for them may take long")
         try:
             connection = self._connect(host, deadline - time.monotonic())
             body = self._endpoint.encode(batch.to_otlp())
-            headers = {"Host": target.netloc.rpartition("@")[2], **self._headers}
+            headers = {"Host": target.netloc.rpartition("@")[2], **self._headers, **known}
             path = (target.path or "/") + (f"?{target.query}" if target.query else "")
             with contextlib.closing(connection):
                 connection.request("POST", path, body, headers)

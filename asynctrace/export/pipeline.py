@@ -1,8 +1,8 @@
 """One exporter's pipeline: a queue, the task that drains it, and the book of what became of it.
 
 `append` may be called in any thread; everything else runs on the host loop. The rules (what fits,
-when to try again, which span a flush waits for) are in `queue`, `retry` and `ledger`; this is the
-shell that waits and calls.
+what to do about a failure, whether to send at all, which span a flush waits for) are in `queue`,
+`retry`, `circuit`, `request_size` and `ledger`; this is the shell that waits and calls.
 """
 
 from __future__ import annotations
@@ -18,15 +18,20 @@ from typing import Any
 
 from opentelemetry.sdk.resources import Resource
 
+from .circuit import Circuit, CircuitState
 from .contracts import Batch, Delivered, Exporter, Item, Outcome, SpanDropReason, Undelivered
 from .ledger import Flush, Ledger
 from .outage import OutageLog
 from .queue import SpanQueue
 from .reports import ExporterReport, ExporterStatistics
-from .retry import RetryPolicy
+from .request_size import RequestSize
+from .retry import Action, Decision, RetryPolicy
 
 CLOSE_GRACE = 0.1
 """Seconds that a cancelled export, and then the exporter's `close`, get beyond the deadline."""
+LONGEST_PAUSE = 60.0
+"""Seconds between two probes of a receiver that has been away for long."""
+_UNSENT = Undelivered("circuit_open", "the receiver is away or asked for quiet", retryable=True)
 
 
 class Pipeline:
@@ -66,6 +71,9 @@ class Pipeline:
         self._clock = clock
         self._jitter = jitter
         self._outage = OutageLog(name)
+        self._circuit = self._new_circuit()
+        self._request_size = RequestSize()
+        self._urgency_tried = self._urgency()
         self._deadline: float | None = None
         self._retries = True
         self._wake: asyncio.Event | None = None
@@ -76,6 +84,10 @@ class Pipeline:
         self._alarmed = False
 
     # ---- any thread
+
+    def admits(self) -> bool:
+        """Whether there is room for a span; when not, one refusal is counted."""
+        return self.queue.admits()
 
     def append(self, item: Item) -> None:
         """Queue an admitted span and, when a batch is full, wake the drain task."""
@@ -100,7 +112,14 @@ class Pipeline:
             last_error=ledger.last_error,
             last_error_time=ledger.last_error_time,
             last_success_time=ledger.last_success_time,
+            spooled=ledger.spooled,
+            circuit=self._circuit.state.value,
         )
+
+    @property
+    def capacity(self) -> int:
+        """Spans that the queue can hold."""
+        return self.queue.max_spans
 
     @property
     def settled(self) -> bool:
@@ -116,6 +135,7 @@ class Pipeline:
             dropped=figures.dropped,
             pending=figures.queued + figures.in_flight,
             last_error=figures.last_error,
+            spooled=figures.spooled,
         )
 
     # ---- the host
@@ -140,8 +160,7 @@ class Pipeline:
         self._alarm_at = self._batch_size
         self._reclaim()
         try:
-            while not self.queue.closed or len(self.queue):
-                await self._drain(await self._wait_for_batch(wake))
+            await self._serve(wake)
         except GeneratorExit:  # the loop was closed around the task: nothing can be awaited
             if self._wake is wake:
                 self._detach()
@@ -150,6 +169,10 @@ class Pipeline:
             await self._leave(wake)
             raise
         await self._leave(wake)
+
+    async def _serve(self, wake: asyncio.Event) -> None:
+        while not self.queue.closed or len(self.queue):
+            await self._drain(await self._wait_for_batch(wake))
 
     def _reclaim(self) -> None:
         """Take back the batch that the last host left in flight when it stood still."""
@@ -181,16 +204,7 @@ class Pipeline:
 
         A cancelled flush waits no longer; the spans stay queued.
         """
-        timed_out = False
-        try:
-            if flush.done is not None:
-                async with asyncio.timeout(deadline - self._clock()):
-                    await flush.done
-        except TimeoutError:
-            timed_out = True
-        finally:
-            report = self.ledger.end_flush(flush)
-        return report, timed_out
+        return await self.ledger.finish_flush(flush, deadline - self._clock())
 
     def begin_close(self, deadline: float, *, retries: bool = True) -> None:
         """Admit no more spans; drain what is queued, nothing past `deadline`."""
@@ -199,6 +213,9 @@ class Pipeline:
         self._deadline = deadline
         self._retries = retries
         self.wake()
+
+    async def save(self) -> None:
+        """At the end, when nothing can be delivered any more: keep what is left, if possible."""
 
     def close_books(self, reason: str) -> None:
         """Count what was not delivered as dropped, and enter nothing more: the pipeline is closed.
@@ -222,12 +239,22 @@ class Pipeline:
         )
         self.ledger = Ledger()
         self._outage = OutageLog(self.name)
+        self._circuit = self._new_circuit()
+        self._request_size = RequestSize()
+        self._urgency_tried = self._urgency()
         self._batch = None
         self._detach()
         self.exporter.after_fork()
 
+    def expect_exit(self) -> None:
+        """The interpreter exits: no thread can be started any more."""
+
     def export_at_exit(self, deadline: float) -> None:
         """Send what is queued without asyncio, while the interpreter exits."""
+        self._drain_at_exit(deadline)
+        self.close_books(SpanDropReason.EXIT)
+
+    def _drain_at_exit(self, deadline: float) -> None:
         self._reclaim()
         while len(self.queue) and self._clock() < deadline:
             batch = self._next_batch()
@@ -235,8 +262,13 @@ class Pipeline:
                 outcome = self.exporter.export_at_exit(batch, deadline)
             except Exception as error:
                 outcome = Undelivered("exporter_error", repr(error))
+            self._conclude_at_exit(batch, outcome)
+
+    def _conclude_at_exit(self, batch: Batch, outcome: Outcome) -> None:
+        if isinstance(outcome, Undelivered) and outcome.too_large:
+            self._reduce(batch, outcome)
+        else:
             self._settle(batch, outcome)
-        self.close_books(SpanDropReason.EXIT)
 
     # ---- the drain task
 
@@ -262,7 +294,31 @@ class Pipeline:
     async def _drain(self, scheduled: int) -> None:
         """Spans that arrive meanwhile wait for a batch of their own to fill, or to be due."""
         while len(self.queue) and (self._is_due() or self.queue.taken < scheduled):
-            await self._deliver(self._next_batch())
+            if await self._wait_for_circuit():
+                await self._deliver(self._next_batch())
+            else:
+                await self._conclude(self._next_batch(), _UNSENT)
+
+    async def _wait_for_circuit(self) -> bool:
+        """Until a batch may go out. False when none may before the end of a shutdown."""
+        assert self._wake is not None
+        while not self._may_send():
+            wait = self._circuit.wait(self._clock())
+            if self.queue.closed and wait >= self._time_left(self._clock()):
+                return False
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._wake.wait()
+            self._wake.clear()
+        return True
+
+    def _may_send(self) -> bool:
+        """An open circuit lets one probe through for each flush, unless the receiver itself asked
+        for quiet, and one for the shutdown in any case."""
+        if not self._circuit.wait(self._clock()):
+            return True
+        hurried = self._urgency() != self._urgency_tried
+        return hurried and (self.queue.closed or not self._circuit.throttled)
 
     def _next_batch(self) -> Batch:
         """The oldest spans, ending where a flush ends so that its figures are exact."""
@@ -270,7 +326,8 @@ class Pipeline:
         limit = self._batch_size
         if target is not None and target > self.queue.taken:
             limit = min(limit, target - self.queue.taken)
-        batch = self._batch = Batch(self.queue.take(limit), self._resource())
+        items = self.queue.take(limit, self._request_size.limit)
+        batch = self._batch = Batch(items, self._resource())
         self.ledger.in_flight = len(batch)
         return batch
 
@@ -282,30 +339,81 @@ class Pipeline:
             self.ledger.in_flight = 0
 
     async def _deliver(self, batch: Batch) -> None:
-        """Export `batch`, trying again as the policy says, and settle it."""
+        """Export `batch`, trying again as the policy says, and settle it or put it back."""
         started = self._clock()
+        self._circuit.probe()
         attempt = 0
         try:
             while True:
                 attempt += 1
+                self._urgency_tried = self._urgency()
                 outcome = await self._attempt(batch, started + self._export_timeout)
-                if isinstance(outcome, Delivered) or self._batch is not batch:
-                    break
-                self._note_failure(outcome)
-                delay = self._retry.delay(
-                    outcome,
-                    attempt=attempt,
-                    remaining=self._time_left(started),
-                    random=self._jitter(),
-                )
-                if delay is None or not self._retries:
+                if self._batch is not batch:
+                    return  # it was reclaimed by the next host, or counted with the books closed
+                if isinstance(outcome, Delivered):
+                    await self._conclude(batch, outcome)
+                    return
+                decision = self._decide(outcome, batch, attempt, self._time_left(started))
+                if decision.action is not Action.RETRY:
                     break
                 self.ledger.retries += 1
-                await self._pause(delay, throttled=outcome.retry_after is not None)
+                await self._pause(decision.delay, throttled=outcome.retry_after is not None)
+            await self._carry_out(decision.action, batch, outcome)
         except BaseException:
             # The drain task is being cancelled; the next host or `close_books` counts the batch.
             self._give_up(batch)
             raise
+
+    def _decide(
+        self, failure: Undelivered, batch: Batch, attempt: int, remaining: float
+    ) -> Decision:
+        decision = self._retry.decide(
+            failure,
+            spans=len(batch),
+            attempt=attempt,
+            remaining=remaining if self._retries else 0.0,
+            random=self._jitter(),
+            probing=self._circuit.state is CircuitState.HALF_OPEN,
+            closing=self.queue.closed,
+        )
+        if decision.action not in {Action.SPLIT, Action.DROP}:  # which are no outage
+            self._note_failure(failure)
+        return decision
+
+    async def _carry_out(self, action: Action, batch: Batch, failure: Undelivered) -> None:
+        """What becomes of a batch after its last attempt failed, and of the circuit."""
+        quiet = failure.retry_after
+        probing = self._circuit.state is not CircuitState.CLOSED
+        # A shutdown that has little time proves no outage: each batch is tried.
+        if failure.retryable and (probing or quiet is not None or not self.queue.closed):
+            self._circuit.failed(self._clock(), random=self._jitter(), quiet=quiet)
+        match action:
+            case Action.SPLIT | Action.DROP:
+                self._reduce(batch, failure)
+            case Action.POSTPONE:
+                await self._postpone(batch, failure)
+            case _:
+                await self._conclude(batch, failure)
+
+    def _reduce(self, batch: Batch, failure: Undelivered) -> None:
+        """The batch was too large: have its spans sent in smaller ones, or drop a single span."""
+        size = sum(len(data) for _, data, _ in batch.items)
+        self.ledger.note_error(failure)
+        if len(batch) > 1:
+            self._request_size.refused(size)
+            self.ledger.retries += 1
+            self._give_up(batch)
+        elif self._batch is batch:
+            self._batch = None
+            self.ledger.settle(dropped=1, reason=SpanDropReason.TOO_LARGE)
+            self._outage.too_large(size, failure)
+
+    async def _postpone(self, batch: Batch, failure: Undelivered) -> None:
+        """Nothing is lost yet: the batch waits until the circuit lets one through."""
+        self._give_up(batch)
+
+    async def _conclude(self, batch: Batch, outcome: Outcome) -> None:
+        """What becomes of a batch after its last attempt."""
         self._settle(batch, outcome)
 
     def _time_left(self, started: float) -> float:
@@ -324,11 +432,19 @@ class Pipeline:
         deadline = now + timeout if self._deadline is None else min(now + timeout, self._deadline)
         try:
             async with asyncio.timeout(timeout):
-                return await self.exporter.export(batch, deadline)
+                outcome = await self._export(batch, deadline)
         except TimeoutError:
             return Undelivered("timeout", f"no answer within {timeout:g} s", retryable=True)
         except Exception as error:
-            return Undelivered("exporter_error", repr(error))
+            outcome = Undelivered("exporter_error", repr(error))
+        answered = isinstance(outcome, Delivered) or not outcome.retryable
+        if answered and self._circuit.state is not CircuitState.CLOSED:
+            self._circuit.answered()
+            self.wake()  # the drain task may wait, where another has sent this
+        return outcome
+
+    async def _export(self, batch: Batch, deadline: float) -> Outcome:
+        return await self.exporter.export(batch, deadline)
 
     async def _pause(self, delay: float, *, throttled: bool) -> None:
         """Back off; a flush or a shutdown that begins meanwhile is a reason to try at once,
@@ -358,13 +474,16 @@ class Pipeline:
             ledger.last_error = outcome.message or f"{rejected} spans rejected"
             ledger.last_error_time = time.time()
         ledger.last_success_time = time.time()
+        self._request_size.taken()
         ledger.settle(exported=len(batch) - rejected, failed=rejected)
         self._outage.delivered(rejected, outcome.message)
 
     def _note_failure(self, failure: Undelivered) -> None:
-        self.ledger.last_error = f"{failure.reason}: {failure.message}".rstrip(": ")
-        self.ledger.last_error_time = time.time()
+        self.ledger.note_error(failure)
         self._outage.began(failure)
+
+    def _new_circuit(self) -> Circuit:
+        return Circuit(first=self._retry.maximum, longest=LONGEST_PAUSE)
 
     async def _contained(self, closing: Coroutine[Any, Any, None]) -> None:
         """Await one of the exporter's own ends, for as long as the grace lasts."""
@@ -380,5 +499,5 @@ class Pipeline:
         ledger = self.ledger
         return (
             f"<Pipeline {self.name!r} queued={len(self.queue)} in_flight={ledger.in_flight} "
-            f"exported={ledger.exported} failed={ledger.failed}>"
+            f"exported={ledger.exported} failed={ledger.failed} circuit={self._circuit.state}>"
         )

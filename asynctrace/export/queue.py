@@ -7,8 +7,9 @@ atomic step of an `itertools.count`.
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from itertools import count
+from itertools import count, islice
 
 from .contracts import Item, SpanDropReason
 
@@ -75,6 +76,10 @@ class SpanQueue:
         counts = {reason: counter.read() for reason, counter in self._refused.items()}
         return {reason: number for reason, number in counts.items() if number}
 
+    @property
+    def full(self) -> bool:
+        return len(self._items) >= self.max_spans or self._bytes >= self.max_bytes
+
     def admits(self) -> bool:
         """Whether there is room for a span; when not, one refusal is counted. Any thread."""
         if self.closed:
@@ -99,15 +104,27 @@ class SpanQueue:
         self._items.append(item)
         return len(self._items)
 
-    def take(self, limit: int) -> list[Item]:
-        """The oldest spans, at most `limit`. Only the host calls this."""
+    def take(self, limit: int, max_bytes: float = math.inf) -> list[Item]:
+        """The oldest spans, at most `limit` and `max_bytes` of them, and at least one if there is
+        one. Only the host calls this."""
         popleft = self._items.popleft
-        taken = [popleft() for _ in range(min(limit, len(self._items)))]
+        limit = min(limit, len(self._items))
+        if max_bytes < self._bytes:
+            limit = self._fitting(limit, max_bytes)
+        taken = [popleft() for _ in range(limit)]
         self.taken += len(taken)
         self._bytes -= sum(len(data) for _, data, _ in taken)
         if not self._items:
             self._bytes = 0
         return taken
+
+    def _fitting(self, limit: int, max_bytes: float) -> int:
+        size = 0
+        for number, (_, data, _) in enumerate(islice(self._items.copy(), limit)):
+            size += len(data)
+            if size > max_bytes:
+                return max(number, 1)
+        return limit
 
     def put_back(self, items: list[Item]) -> None:
         """Undo a `take`: these are the oldest again. Only the host calls this."""

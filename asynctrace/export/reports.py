@@ -19,10 +19,25 @@ class ExporterReport:
     pending: int
     """Still queued or in flight when the report was made."""
     last_error: str | None = None
+    spooled: int = 0
+    """On disk when the report was made: not lost, and not there yet."""
 
     def __bool__(self) -> bool:
         """Whether every span arrived."""
-        return not (self.failed or self.pending or any(self.dropped.values()))
+        missing = self.failed or self.pending or self.spooled or any(self.dropped.values())
+        return not missing
+
+
+def combined(one: ExporterReport, other: ExporterReport) -> ExporterReport:
+    """What both say, added up."""
+    return ExporterReport(
+        exported=one.exported + other.exported,
+        failed=one.failed + other.failed,
+        dropped=MappingProxyType(dict(Counter(one.dropped) + Counter(other.dropped))),
+        pending=one.pending + other.pending,
+        last_error=one.last_error or other.last_error,
+        spooled=one.spooled + other.spooled,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +67,11 @@ class _Report:
         return MappingProxyType(dict(total))
 
     @property
+    def spooled(self) -> int:
+        """Spans that wait on disk."""
+        return sum(report.spooled for report in self.exporters.values())
+
+    @property
     def pending(self) -> int:
         return sum(report.pending for report in self.exporters.values())
 
@@ -62,6 +82,8 @@ class _Report:
     def __str__(self) -> str:
         parts = [f"exported {self.exported}", f"failed {self.failed}"]
         parts += [f"dropped {count} ({reason})" for reason, count in self.dropped.items()]
+        if self.spooled:
+            parts.append(f"spooled {self.spooled}")
         if self.pending:
             parts.append(f"pending {self.pending}")
         verdict = "timed out" if self.timed_out else "complete"
@@ -108,7 +130,7 @@ class SpoolStatistics:
 class ExporterStatistics:
     """One exporter's figures since `init`, or since the fork that made this process.
 
-    `accepted == exported + failed + dropped + queued + in_flight` in every snapshot.
+    `accepted == exported + failed + dropped + spooled + queued + in_flight` in every snapshot.
     """
 
     accepted: int
@@ -127,6 +149,35 @@ class ExporterStatistics:
     """Seconds since the epoch."""
     last_success_time: float | None
     """Seconds since the epoch."""
+    spooled: int = 0
+    """Written to disk because they could not be delivered; what becomes of them there is counted
+    apart, by whoever sends them."""
+    replayed: int = 0
+    """Spans that came from disk and arrived, also those of earlier processes and of others."""
+    spool: SpoolStatistics | None = None
+    circuit: str = "closed"
+    """`closed`: batches go out; `open`: the receiver is away or asked for quiet, and spans wait;
+    `half_open`: one batch probes whether it is back."""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the last attempt succeeded, or there was none yet."""
+        if self.last_error_time is None:
+            return True
+        return self.last_success_time is not None and self.last_success_time >= self.last_error_time
+
+    def __str__(self) -> str:
+        parts = [
+            f"queued={self.queued} exported={self.exported} failed={self.failed} "
+            f"dropped={sum(self.dropped.values())}"
+        ]
+        if self.spooled or self.replayed:
+            parts.append(f"spooled={self.spooled} replayed={self.replayed}")
+        if self.circuit != "closed":
+            parts.append(f"circuit={self.circuit}")
+        if not self.healthy:
+            parts.append(f"last_error={self.last_error!r}")
+        return " ".join(parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +206,16 @@ class Statistics:
     """Exceptions of hooks, samplers, processors and of our own code that were contained."""
     loop: LoopStatistics | None = None
     """None without `loop_monitor`."""
+    longest_stall: float = 0.0
+    """Seconds for which encoding or delivering spans held the event loop at a stretch, at most.
+    By the clock on the wall: what a busy machine took meanwhile is in it."""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether it runs, and the last attempt of every exporter succeeded."""
+        return self.state == "running" and all(
+            figures.healthy for figures in self.exporters.values()
+        )
 
     @property
     def accepted(self) -> int:
@@ -171,6 +232,14 @@ class Statistics:
     @property
     def dropped(self) -> int:
         return sum(sum(figures.dropped.values()) for figures in self.exporters.values())
+
+    @property
+    def spooled(self) -> int:
+        return sum(figures.spooled for figures in self.exporters.values())
+
+    @property
+    def replayed(self) -> int:
+        return sum(figures.replayed for figures in self.exporters.values())
 
     @property
     def queued(self) -> int:

@@ -17,6 +17,8 @@ from asynctrace.httpx._attempt import BodyEnd, failed, finished
 if TYPE_CHECKING:
     from httpx import AsyncByteStream, SyncByteStream
     from opentelemetry.trace import Span
+
+    from asynctrace.httpx._exchange import Exchange
 else:
     AsyncByteStream = SyncByteStream = object  # the library's own are added by `_library.fit`
 
@@ -25,17 +27,18 @@ class _Body:
     """The span of a body, ended once: by its end, by an error, or by nobody wanting it any more."""
 
     _span: Span | None = None  # None: has ended
+    _exchange: Exchange | None = None
     _size = 0
 
     def _finish(self, end: BodyEnd | None = None) -> None:
         span, self._span = self._span, None
         if span is not None:
-            finished(span, self._size, end)
+            finished(span, self._size, end, self._exchange)
 
     def _fail(self, error: BaseException) -> None:
         span, self._span = self._span, None
         if span is not None:
-            failed(span, error, self._size)
+            failed(span, error, self._size, self._exchange)
 
     def __repr__(self) -> str:
         state = "open" if self._span is not None else "ended"
@@ -45,9 +48,16 @@ class _Body:
 class AsyncBody(_Body, AsyncByteStream):
     """Around the stream of an asynchronous response."""
 
-    def __init__(self, stream: AsyncByteStream, span: Span, closer: Closer) -> None:
+    def __init__(
+        self,
+        stream: AsyncByteStream,
+        span: Span,
+        exchange: Exchange | None,
+        closer: Closer | None = None,
+    ) -> None:
         self._stream = stream
         self._span = span
+        self._exchange = exchange
         self._closer = closer
         # None on other loops than asyncio's, where `get_running_loop` would raise.
         self._loop = events._get_running_loop()
@@ -79,7 +89,8 @@ class AsyncBody(_Body, AsyncByteStream):
     def __del__(self) -> None:
         if self._span is not None:
             self._finish("abandoned")
-            self._closer.close_soon(self._stream, self._loop)
+            if self._closer is not None:
+                self._closer.close_soon(self._stream, self._loop, self._exchange)
 
 
 class Body(_Body, SyncByteStream):
@@ -89,9 +100,10 @@ class Body(_Body, SyncByteStream):
     may find held by the very code that it interrupts.
     """
 
-    def __init__(self, stream: SyncByteStream, span: Span) -> None:
+    def __init__(self, stream: SyncByteStream, span: Span, exchange: Exchange | None) -> None:
         self._stream = stream
         self._span = span
+        self._exchange = exchange
 
     def __iter__(self) -> Iterator[bytes]:
         self._parts = iter(self._stream)
@@ -133,13 +145,21 @@ class Closer:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def close_soon(self, stream: AsyncByteStream, loop: AbstractEventLoop | None) -> None:
+    def close_soon(
+        self,
+        stream: AsyncByteStream,
+        loop: AbstractEventLoop | None,
+        exchange: Exchange | None = None,
+    ) -> None:
         """Close `stream` on its loop. From any thread, also from a finalizer; never raises."""
         if loop is None:
             return
+        # An empty context: that of whoever happened to collect the garbage has no part in this.
+        context = contextvars.Context()
         try:
-            # An empty context: that of whoever happened to collect the garbage has no part in this.
-            loop.call_soon_threadsafe(self._start, stream, loop, context=contextvars.Context())
+            loop.call_soon_threadsafe(self._start, stream, loop, context=context)
+            if exchange is not None:
+                loop.call_soon_threadsafe(exchange.record_late, context=context)
         except RuntimeError:  # the loop is closed, and its connections are gone with it
             pass
 

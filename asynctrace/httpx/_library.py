@@ -20,6 +20,7 @@ T = TypeVar("T")
 # Not `functools.cache`, for which type checkers hold a class to be unhashable.
 _fitted: dict[tuple[type, ModuleType, str], type] = {}
 _streams: dict[tuple[type, type], type | None] = {}
+_in_memory: set[type] = set()
 
 
 def library_of(kind: type) -> ModuleType | None:
@@ -50,13 +51,27 @@ def fit(ours: type[T], library: ModuleType, base: str) -> type[T]:
 def stream_class(ours: type[T], stream: type, base: str) -> type[T] | None:
     """`ours` as it fits around a stream of the class `stream`.
 
-    None when that is not what a client of either library takes for the public class `base`.
+    None when there is nothing to follow, as the stream holds its bytes in memory; and when it is
+    not what a client of either library takes for the public class `base`.
     """
     key = ours, stream
     try:
         kind = _streams[key]
     except KeyError:
-        library = library_of(stream)
-        fits = library is not None and issubclass(stream, getattr(library, base))
-        kind = _streams[key] = fit(ours, library, base) if library and fits else None
+        kind = _streams[key] = _stream_class(ours, stream, base)
     return cast("type[T] | None", kind)
+
+
+def is_in_memory(stream: object) -> bool:
+    """Whether a stream, one that :func:`stream_class` was asked about, has all its bytes."""
+    return type(stream) in _in_memory
+
+
+def _stream_class(ours: type[T], stream: type, base: str) -> type[T] | None:
+    library = library_of(stream)
+    if library is None or not issubclass(stream, getattr(library, base)):
+        return None
+    if stream is library.ByteStream:
+        _in_memory.add(stream)
+        return None
+    return fit(ours, library, base)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypedDict
 
+from asynctrace.httpx._shaping import TracingOptions
+
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Mapping
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
 
 
 class ClientOptions(TypedDict, total=False):
-    """What :func:`asynctrace.create_client` hands on. A test holds it equal to httpx's own."""
+    """What :func:`asynctrace.create_client` hands on beside the transport. A test holds it equal to
+    httpx's own."""
 
     auth: AuthTypes | None
     params: QueryParamTypes | None
@@ -41,6 +44,9 @@ class ClientOptions(TypedDict, total=False):
     # Any: what a hook returns is awaited and thrown away; httpx says no more either.
     event_hooks: Mapping[str, list[Callable[..., Any]]] | None
     base_url: URL | str
-    transport: AsyncBaseTransport | None
     trust_env: bool
     default_encoding: str | Callable[[bytes], str]
+
+
+class CreateOptions(ClientOptions, TracingOptions, total=False):
+    """What :func:`asynctrace.create_client` takes beside its own."""

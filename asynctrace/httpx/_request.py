@@ -7,20 +7,22 @@ that differs in its headers alone.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from opentelemetry import baggage
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, set_span_in_context
+from opentelemetry.trace import Span as ApiSpan
+from opentelemetry.trace import set_span_in_context
 
-from asynctrace.propagation import Propagator, format_traceparent, identity
+from asynctrace.propagation import Propagator, format_traceparent
+from asynctrace.trace.span import DroppedSpan, Span
 
 if TYPE_CHECKING:
     import httpx
 
-# Set on our copies. A tracing transport further in (ours around a retrying one around ours) sees by
-# it that this attempt has its span already.
-_MARK = "_asynctrace_traced"
+MARK: Final = "_asynctrace_traced"
+"""In `__dict__` of our copies. A tracing transport further in (ours around a retrying one around
+ours) sees by it that this attempt has its span already."""
 
 # Headers that do not by themselves say which trace a request belongs to.
 _COMPANIONS = frozenset({"tracestate", "baggage"})
@@ -29,27 +31,32 @@ _COMPANIONS = frozenset({"tracestate", "baggage"})
 [_BAGGAGE_KEY] = baggage.set_baggage("name", "value", Context())
 
 
-def is_traced(request: httpx.Request) -> bool:
-    """Whether a transport of ours further out has made the span of this attempt."""
-    return _MARK in request.__dict__
-
-
 def outgoing(
-    request: httpx.Request, span: Span, context: Context, propagator: Propagator
+    request: httpx.Request, span: ApiSpan, context: Context, propagator: Propagator
 ) -> httpx.Request:
     """The request to send: a copy whose headers make `span` the parent of what the server does.
 
     What the caller has put into the headers stays: with a trace context of the caller's nothing is
     added, and the caller's baggage goes in place of the current one.
     """
-    trace_id, span_id, flags, state = identity(span)
-    if propagator.w3c and trace_id and not state and _BAGGAGE_KEY not in context:
-        headers = _with_traceparent(request.headers, format_traceparent(trace_id, span_id, flags))
+    if (
+        (type(span) is Span or type(span) is DroppedSpan)
+        and not span._trace_state
+        and _BAGGAGE_KEY not in context
+        and propagator.w3c
+    ):
+        value = format_traceparent(span._trace_id, span._span_id, span._trace_flags)
+        headers = _with_traceparent(request.headers, value.encode())
     else:
         carrier: dict[str, str] = {}
         propagator.inject(carrier, set_span_in_context(span, context))
         headers = _with_all(request.headers, carrier)
     return _copy(request, headers)
+
+
+def without_context(request: httpx.Request) -> httpx.Request:
+    """A copy to send in place of a request that gets no header of ours."""
+    return _copy(request, request.headers)
 
 
 def give_back(request: httpx.Request, sent: httpx.Request) -> None:
@@ -60,17 +67,22 @@ def give_back(request: httpx.Request, sent: httpx.Request) -> None:
     """
     if sent.stream is not request.stream:
         state = {**sent.__dict__, "headers": request.headers}
-        state.pop(_MARK, None)
+        state.pop(MARK, None)
         request.__dict__.update(state)
 
 
-def _with_traceparent(given: httpx.Headers, value: str) -> httpx.Headers:
+def _with_traceparent(given: httpx.Headers, value: bytes) -> httpx.Headers:
     """The usual case: one header more, or none when the caller has it already."""
     headers = type(given)(given)
-    headers["traceparent"] = value
-    # Setting a header that is there replaces it. Looking it up first would cost more than the rest:
-    # the mapping decodes all headers to find out their encoding.
-    return headers if len(headers) > len(given) else type(given)(given)
+    try:
+        items = headers._list
+        for item in items:
+            if item[1] == b"traceparent":
+                return headers
+        items.append((b"traceparent", b"traceparent", value))
+    except (AttributeError, IndexError):  # the library has moved what is inside
+        headers.setdefault("traceparent", value.decode())
+    return headers
 
 
 def _with_all(given: httpx.Headers, carrier: dict[str, str]) -> httpx.Headers:
@@ -94,5 +106,5 @@ def _copy(request: httpx.Request, headers: httpx.Headers) -> httpx.Request:
     state = sent.__dict__
     state.update(request.__dict__)
     state["headers"] = headers
-    state[_MARK] = True
+    state[MARK] = True
     return sent

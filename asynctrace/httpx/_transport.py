@@ -13,16 +13,21 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from asynctrace.context import attach, detach
 from asynctrace.errors import ConfigError
-from asynctrace.httpx import _contrib
 from asynctrace.httpx._attempt import Attempts, failed
 from asynctrace.httpx._body import AsyncBody, Body, Closer
-from asynctrace.httpx._library import fit, imported_library, library_of, stream_class
+from asynctrace.httpx._contrib import is_contribs, is_patched, quiet
+from asynctrace.httpx._hops import unanswered
+from asynctrace.httpx._library import fit, imported_library, library_of
 from asynctrace.httpx._request import give_back
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from httpx import AsyncBaseTransport, BaseTransport, Request, Response
     from opentelemetry.trace import Span
 
+    from asynctrace.httpx._exchange import Exchange
+    from asynctrace.httpx._shaping import TracingOptions
     from asynctrace.tracing import Tracing
 else:
     AsyncBaseTransport = BaseTransport = object  # the library's own are added by `_library.fit`
@@ -37,18 +42,32 @@ class AsyncTracingTransport(AsyncBaseTransport):
     else is asked of it (an attribute of the transport's own) is answered by `wrapped`.
 
     `tracing` is the :class:`~asynctrace.Tracing` to use; by default the one that runs when a
-    request is sent. While none runs, requests pass straight through.
+    request is sent. While none runs, requests pass straight through. The other options are those
+    of `create_client`.
     """
 
-    by_instrument = False
-    """Whether `instrument` put it where it is, so that `uninstrument` takes it away."""
+    put_by: str | None = None
+    """What put it where it is, `instrument` for one, so that `uninstrument` takes it away."""
 
-    def __new__(cls, wrapped: AsyncBaseTransport, *, tracing: Tracing | None = None) -> Self:
+    def __new__(
+        cls,
+        wrapped: AsyncBaseTransport,
+        *,
+        tracing: Tracing | None = None,
+        **options: Unpack[TracingOptions],
+    ) -> Self:
         return object.__new__(_fitted(cls, wrapped, "AsyncBaseTransport"))
 
-    def __init__(self, wrapped: AsyncBaseTransport, *, tracing: Tracing | None = None) -> None:
+    def __init__(
+        self,
+        wrapped: AsyncBaseTransport,
+        *,
+        tracing: Tracing | None = None,
+        **options: Unpack[TracingOptions],
+    ) -> None:
         self.wrapped: Final = wrapped
-        self._attempts = Attempts(tracing)
+        self._attempts = Attempts(tracing, options, is_async=True)
+        self._around_contrib = is_contribs(wrapped)
         self._closer = Closer()
 
     async def handle_async_request(self, request: Request) -> Response:
@@ -59,27 +78,31 @@ class AsyncTracingTransport(AsyncBaseTransport):
         attempt = self._attempts.begin(request)
         if attempt is None:
             return await self.wrapped.handle_async_request(request)
-        span, sent = attempt
+        span, sent, exchange = attempt
         send = self.wrapped.handle_async_request
-        token = attach(span, _contrib.quiet(self.wrapped, send))
+        token = attach(span, quiet() if self._around_contrib or is_patched(send) else None)
         try:
-            response = await send(sent)
+            if exchange is None:
+                response = await send(sent)
+            else:
+                await exchange.enrich("enrich_request", span, request)
+                response = await send(sent)
+                await _enrich_response(exchange, span, request, response)
         except BaseException as error:
-            failed(span, error)
+            unanswered(request)
+            failed(span, error, None, exchange)
             raise
         finally:
             detach(token)
-            give_back(request, sent)
-        if span.is_recording():
-            self._follow(span, response)
+            if sent.stream is not request.stream:
+                give_back(request, sent)
+        body = self._attempts.received(
+            span, request, response, exchange, AsyncBody, "AsyncByteStream"
+        )
+        if body is not None:
+            stream: Any = response.stream  # of the kind that `body` goes around
+            response.stream = body(stream, span, exchange, self._closer)
         return response
-
-    def _follow(self, span: Span, response: Response) -> None:
-        """Let the span end with the response's body."""
-        stream: Any = getattr(response, "stream", None)
-        kind = stream_class(AsyncBody, type(stream), "AsyncByteStream")
-        if self._attempts.received(span, response, followed=kind is not None) and kind is not None:
-            response.stream = kind(stream, span, self._closer)
 
     async def aclose(self) -> None:
         try:
@@ -117,15 +140,28 @@ class TracingTransport(BaseTransport):
     The twin of :class:`AsyncTracingTransport`, for `httpx.Client` and `httpx2.Client`.
     """
 
-    by_instrument = False
-    """Whether `instrument` put it where it is, so that `uninstrument` takes it away."""
+    put_by: str | None = None
+    """What put it where it is, `instrument` for one, so that `uninstrument` takes it away."""
 
-    def __new__(cls, wrapped: BaseTransport, *, tracing: Tracing | None = None) -> Self:
+    def __new__(
+        cls,
+        wrapped: BaseTransport,
+        *,
+        tracing: Tracing | None = None,
+        **options: Unpack[TracingOptions],
+    ) -> Self:
         return object.__new__(_fitted(cls, wrapped, "BaseTransport"))
 
-    def __init__(self, wrapped: BaseTransport, *, tracing: Tracing | None = None) -> None:
+    def __init__(
+        self,
+        wrapped: BaseTransport,
+        *,
+        tracing: Tracing | None = None,
+        **options: Unpack[TracingOptions],
+    ) -> None:
         self.wrapped: Final = wrapped
-        self._attempts = Attempts(tracing)
+        self._attempts = Attempts(tracing, options, is_async=False)
+        self._around_contrib = is_contribs(wrapped)
 
     def handle_request(self, request: Request) -> Response:
         """Send a request through the wrapped transport, in a span, with its context in the headers.
@@ -135,27 +171,29 @@ class TracingTransport(BaseTransport):
         attempt = self._attempts.begin(request)
         if attempt is None:
             return self.wrapped.handle_request(request)
-        span, sent = attempt
+        span, sent, exchange = attempt
         send = self.wrapped.handle_request
-        token = attach(span, _contrib.quiet(self.wrapped, send))
+        token = attach(span, quiet() if self._around_contrib or is_patched(send) else None)
         try:
-            response = send(sent)
+            if exchange is None:
+                response = send(sent)
+            else:
+                exchange.enrich_now("enrich_request", span, request)
+                response = send(sent)
+                exchange.enrich_now("enrich_response", span, request, response)
         except BaseException as error:
-            failed(span, error)
+            unanswered(request)
+            failed(span, error, None, exchange)
             raise
         finally:
             detach(token)
-            give_back(request, sent)
-        if span.is_recording():
-            self._follow(span, response)
+            if sent.stream is not request.stream:
+                give_back(request, sent)
+        body = self._attempts.received(span, request, response, exchange, Body, "SyncByteStream")
+        if body is not None:
+            stream: Any = response.stream  # of the kind that `body` goes around
+            response.stream = body(stream, span, exchange)
         return response
-
-    def _follow(self, span: Span, response: Response) -> None:
-        """Let the span end with the response's body."""
-        stream: Any = getattr(response, "stream", None)
-        kind = stream_class(Body, type(stream), "SyncByteStream")
-        if self._attempts.received(span, response, followed=kind is not None) and kind is not None:
-            response.stream = kind(stream, span)
 
     def close(self) -> None:
         self.wrapped.close()
@@ -179,6 +217,16 @@ class TracingTransport(BaseTransport):
 
         def __getattr__(self, name: str) -> object:
             return _ask_wrapped(self, name)
+
+
+async def _enrich_response(
+    exchange: Exchange, span: Span, request: Request, response: Response
+) -> None:
+    try:
+        await exchange.enrich("enrich_response", span, request, response)
+    except BaseException:  # cancelled; nobody else has the response
+        await response.aclose()
+        raise
 
 
 def _fitted(ours: type[T], wrapped: object, base: str) -> type[T]:

@@ -7,7 +7,12 @@ propagator, with the formats that ``OTEL_PROPAGATORS`` names; ``process`` has th
 
 from __future__ import annotations
 
-from asynctrace.propagation.baggage import BaggageValue, format_baggage, parse_baggage
+from asynctrace.propagation.baggage import (
+    BaggageValue,
+    format_baggage,
+    parse_baggage,
+    sendable_baggage,
+)
 from asynctrace.propagation.carriers import Carrier
 from asynctrace.propagation.process import extract, inject, set_default
 from asynctrace.propagation.propagator import (
@@ -41,5 +46,6 @@ __all__ = [
     "parse_baggage",
     "parse_tracestate",
     "remote_span",
+    "sendable_baggage",
     "set_default",
 ]

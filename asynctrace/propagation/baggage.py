@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Self
 from urllib.parse import quote, unquote
 
-__all__ = ["BaggageValue", "format_baggage", "parse_baggage"]
+__all__ = ["BaggageValue", "format_baggage", "parse_baggage", "sendable_baggage"]
 
 # What every platform has to propagate. More may be dropped anywhere on the way, so it is dropped
 # here, the same way every time: the first that fit are kept, and never a part of one.
@@ -79,13 +79,18 @@ def format_baggage(entries: Mapping[str, object]) -> str:
 
     Names that are no token cannot be sent and are left out. Values are percent-coded UTF-8.
     """
+    return ",".join(sendable_baggage(entries).values())
+
+
+def sendable_baggage(entries: Mapping[str, object]) -> dict[str, str]:
+    """Each name that the ``baggage`` header for these entries has room for, with its member."""
     budget = _Budget()
     members = (
-        f"{name}={quote(str(value), safe=_PLAIN, errors='replace')}{_properties(value)}"
+        (name, f"{name}={quote(str(value), safe=_PLAIN, errors='replace')}{_properties(value)}")
         for name, value in entries.items()
         if _match_token(name)
     )
-    return ",".join(filter(budget.takes, members))
+    return {name: member for name, member in members if budget.takes(member)}
 
 
 def _members(headers: Iterable[str]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from asynctrace import _threads
 from asynctrace._lifecycle import Lifecycle, State
 from asynctrace.config import Config
 from asynctrace.context import BaggageAttributes
-from asynctrace.export import process
+from asynctrace.export import process, self_metrics
 from asynctrace.export.build import NO_LIMIT, build_exporters, build_pipelines
 from asynctrace.export.contracts import Exporter, SpanDropReason
 from asynctrace.export.delivery import Delivery
@@ -112,17 +112,27 @@ class Tracing:
             open_span_overflow=self._provider.open_span_overflow,
             faults=self._delivery.faults,
             loop=None if self._monitor is None else self._monitor.statistics(),
+            longest_stall=self._delivery.stalls.longest,
         )
+
+    def healthy(self) -> bool:
+        """Whether spans get delivered, as far as is known: for a readiness or status probe.
+
+        True when this is running and, for each exporter, the last attempt to deliver succeeded or
+        there was none yet. So one that failed makes it False until a later one succeeds, and a
+        service without traffic stays as it is. The service itself works either way: let a probe
+        depend on this only where requests that leave no trace are worse than none.
+
+        Any thread; waits for nothing.
+        """
+        return self.statistics().healthy
 
     def __repr__(self) -> str:
         name = self._provider.resource.attributes.get("service.name")
-        figures = [
-            f"{pipeline.name}: queued={figures.queued} exported={figures.exported} "
-            f"failed={figures.failed} dropped={sum(figures.dropped.values())}"
-            for pipeline in self._delivery.pipelines
-            for figures in [pipeline.statistics()]
-        ]
-        return f"<Tracing {name!r} {self.state.value}{''.join(f' [{line}]' for line in figures)}>"
+        figures = "".join(
+            f" [{pipeline.name}: {pipeline.statistics()}]" for pipeline in self._delivery.pipelines
+        )
+        return f"<Tracing {name!r} {self.state.value}{figures}>"
 
     # ---- flush and shutdown
 
@@ -304,6 +314,7 @@ class Tracing:
     def _release(self) -> None:
         """Nothing of the process refers to this any more."""
         process.forget(self)
+        self_metrics.of_process().forget(self)
         if self._monitor is not None:
             self._monitor.stop()
         slot.release(self)
@@ -326,6 +337,7 @@ class Tracing:
         self._delivery.on_host_lost = _weakly(self._on_host_lost)
         self._delivery.on_own_host = _weakly(self._on_own_host)
         process.watch(self)
+        self_metrics.of_process().watch(self, self._delivery.pipelines, self._provider.open_spans)
 
     # ---- what happens to it
 

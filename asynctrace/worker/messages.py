@@ -1,9 +1,12 @@
-"""``process`` and ``publish``: one message, one span, by the conventions for messaging.
+"""``process`` and ``publish``: one message (or batch), one span, by the messaging conventions.
 
 https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from types import TracebackType
 
 from opentelemetry import trace as trace_api
 from opentelemetry.context import Context
@@ -18,9 +21,14 @@ from asynctrace.context import (
     links_to,
     without_span,
 )
+from asynctrace.context.stopping import CURRENT
 from asynctrace.propagation import Carrier, extract, inject
 from asynctrace.semconv import (
+    MESSAGE_DELIVERY_COUNT,
+    MESSAGE_REDELIVERED,
+    MESSAGING_BATCH_MESSAGE_COUNT,
     MESSAGING_DESTINATION_NAME,
+    MESSAGING_MESSAGE_ID,
     MESSAGING_OPERATION_NAME,
     MESSAGING_OPERATION_TYPE,
     MESSAGING_SYSTEM,
@@ -33,6 +41,9 @@ def process(
     *,
     relation: Relation = "child",
     system: str | None = None,
+    message_id: str | None = None,
+    redelivered: bool = False,
+    delivery_count: int | None = None,
     attributes: Attributes | None = None,
     tracing: HasTracerProvider | None = None,
 ) -> SpanScope:
@@ -42,17 +53,56 @@ def process(
             ...
 
     `carrier` holds the message's headers, `name` is the queue, topic or stream that it came from,
-    `system` the broker as the conventions call it ("kafka", "redis", ...).
+    `system` the broker as the conventions call it ("kafka", "rabbitmq", ...), `message_id` the
+    broker's id. What the broker knows of earlier attempts is `redelivered`, or `delivery_count`: 1
+    for the first delivery, more for later ones.
 
     The span belongs to the sender's trace (``relation="child"``), or begins a trace linked to it
     (``"link"``). It never belongs to what is current here, which is the consumer's own business;
     without a sender's context it begins a trace. Errors are told as by :func:`asynctrace.span`.
+    Acknowledge the message inside of the block: then the span covers it, and tells its failure.
     """
+    told = _attributes("process", "process", name, system)
+    if message_id is not None:
+        told[MESSAGING_MESSAGE_ID] = message_id
+    if delivery_count is not None:
+        told[MESSAGE_DELIVERY_COUNT] = delivery_count
+    if redelivered or (delivery_count or 0) > 1:
+        told[MESSAGE_REDELIVERED] = True
     return consumer_scope(
         extract(carrier, Context()),
         name,
         relation=relation,
-        attributes=_attributes("process", "process", name, system, attributes),
+        attributes=told | dict(attributes or {}),
+        tracing=tracing,
+    )
+
+
+def process_batch(
+    carriers: Iterable[Carrier | None],
+    name: str,
+    *,
+    system: str | None = None,
+    attributes: Attributes | None = None,
+    tracing: HasTracerProvider | None = None,
+) -> SpanScope:
+    """One CONSUMER span around the work on many messages, linked to the sender of each::
+
+        with asynctrace.process_batch([message.headers for message in batch], "orders"):
+            ...
+
+    It begins a trace, for it belongs to no single sender; nobody's baggage is taken over. The rest
+    as for :func:`process`.
+    """
+    senders = [trace_api.get_current_span(extract(carrier, Context())) for carrier in carriers]
+    told = _attributes("process", "process", name, system)
+    told[MESSAGING_BATCH_MESSAGE_COUNT] = len(senders)
+    return MessageScope(
+        f"process {name}",
+        kind=SpanKind.CONSUMER,
+        attributes=told | dict(attributes or {}),
+        links=[link for sender in senders for link in links_to(sender)],
+        base=Context(),
         tracing=tracing,
     )
 
@@ -62,6 +112,7 @@ def publish(
     carrier: Carrier,
     *,
     system: str | None = None,
+    message_id: str | None = None,
     attributes: Attributes | None = None,
     tracing: HasTracerProvider | None = None,
 ) -> SpanScope:
@@ -71,13 +122,16 @@ def publish(
         with asynctrace.publish("orders", headers):
             await broker.send("orders", body, headers=headers)
 
-    `name`, `system` and `attributes` as for :func:`process`. `carrier` is filled on entry.
+    The arguments are as for :func:`process`. `carrier` is filled on entry.
     """
+    told = _attributes("publish", "send", name, system)
+    if message_id is not None:
+        told[MESSAGING_MESSAGE_ID] = message_id
     return _PublishScope(
         carrier,
         f"publish {name}",
         kind=SpanKind.PRODUCER,
-        attributes=_attributes("publish", "send", name, system, attributes),
+        attributes=told | dict(attributes or {}),
         tracing=tracing,
     )
 
@@ -92,7 +146,7 @@ def consumer_scope(
 ) -> SpanScope:
     """The span of one message whose sender's span and baggage are in `sender`, and nothing else."""
     link = relation == "link"
-    return SpanScope(
+    return MessageScope(
         f"process {name}" if name else "process",
         kind=SpanKind.CONSUMER,
         attributes=attributes,
@@ -100,6 +154,28 @@ def consumer_scope(
         base=without_span(sender) if link else sender,
         tracing=tracing,
     )
+
+
+class MessageScope(SpanScope):
+    """A scope that :func:`asynctrace.run` waits for, when it ends the program."""
+
+    __slots__ = ("_stop",)
+
+    def __enter__(self) -> trace_api.Span:
+        self._stop = CURRENT.get()
+        if self._stop is not None:
+            self._stop.begin()
+        return super().__enter__()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        super().__exit__(exc_type, error, traceback)
+        if self._stop is not None:
+            self._stop.end()
 
 
 class _PublishScope(SpanScope):
@@ -126,8 +202,8 @@ class _PublishScope(SpanScope):
 
 
 def _attributes(
-    operation: str, kind: str, destination: str, system: str | None, more: Attributes | None
-) -> Attributes:
+    operation: str, kind: str, destination: str, system: str | None
+) -> dict[str, AttributeValue]:
     attributes: dict[str, AttributeValue] = {
         MESSAGING_OPERATION_NAME: operation,
         MESSAGING_OPERATION_TYPE: kind,
@@ -135,4 +211,4 @@ def _attributes(
     }
     if system is not None:
         attributes[MESSAGING_SYSTEM] = system
-    return attributes | dict(more) if more else attributes
+    return attributes

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Generic, TypeVar
 
@@ -13,17 +15,19 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext
 from opentelemetry.util.types import AttributeValue
 
 from asynctrace.context import Relation, SpanScope, without_span
+from asynctrace.context.stopping import CURRENT
 from asynctrace.semconv import (
     MESSAGING_DESTINATION_NAME,
     MESSAGING_OPERATION_NAME,
     MESSAGING_OPERATION_TYPE,
     MESSAGING_SYSTEM,
+    QUEUE_WAIT_TIME,
 )
+from asynctrace.trace import delegate
 from asynctrace.worker.messages import consumer_scope
 
 T = TypeVar("T")
 
-QUEUE_WAIT_TIME = "asynctrace.queue.wait_time"
 _SYSTEM = "asyncio"
 
 
@@ -34,7 +38,7 @@ class TracedQueue(asyncio.Queue[T]):
             ...
 
     ``put`` and ``get`` are asyncio's, and ``get`` gives the plain items; what belongs to the trace
-    stays inside. An item that was put while no span was current is stored as it is.
+    stays inside. An item that was put while no tracing ran is stored as it is.
 
     Kept per item are the span's ids, the baggage and the time: never the span, nor anything else of
     the task that put it.
@@ -43,7 +47,9 @@ class TracedQueue(asyncio.Queue[T]):
     def process(self, name: str | None = None, *, relation: Relation = "child") -> Processing[T]:
         """Take one item, and work on it in a CONSUMER span; ``async with`` gives the item.
 
-        Entering waits for an item like ``get``; a cancellation there takes no item. The span is a
+        Entering waits for an item like ``get``; a cancellation there takes no item. While
+        :func:`asynctrace.run` drains, it waits until it is cancelled, so that what is in the queue
+        stays there (unless the program heeds ``stopping()`` and ends by itself). The span is a
         child of the span that was current when the item was put (``relation="child"``) or begins a
         trace linked to it (``"link"``); the task that processes has no part in it. It is called
         "process `name`" and tells how long the item waited. Leaving ends the span and then calls
@@ -61,8 +67,13 @@ class TracedQueue(asyncio.Queue[T]):
         self._taken: _Parcel[T] | None = None
 
     def _put(self, item: T) -> None:
+        super()._put(self._packed(item))  # type: ignore[arg-type]
+
+    def _packed(self, item: T) -> T | _Parcel[T]:
         producer = trace_api.get_current_span().get_span_context()
-        super()._put(_Parcel(item, producer) if producer.is_valid else item)  # type: ignore[arg-type]
+        if not producer.is_valid and delegate.active() is None:
+            return item
+        return _Parcel(item, producer)
 
     def _get(self) -> T:
         stored: T | _Parcel[T] = super()._get()
@@ -77,6 +88,21 @@ class TracedQueue(asyncio.Queue[T]):
         # get() takes the item and returns in one go, so what _get() noted is about this item.
         taken, self._taken = self._taken, None
         return item, taken
+
+
+class TracedLifoQueue(TracedQueue[T], asyncio.LifoQueue[T]):
+    """``asyncio.LifoQueue`` that carries the context of the producer along with each item."""
+
+
+class TracedPriorityQueue(TracedQueue[T], asyncio.PriorityQueue[T]):  # type: ignore[type-var]
+    """``asyncio.PriorityQueue`` that carries the context of the producer along with each item.
+
+    The items alone decide the order, as there.
+    """
+
+    def _packed(self, item: T) -> _Parcel[T]:
+        # Always, because parcels can be compared with their like only.
+        return _Parcel(item, trace_api.get_current_span().get_span_context())
 
 
 class _Parcel(Generic[T]):
@@ -104,6 +130,9 @@ class _Parcel(Generic[T]):
         """Seconds since the item was put."""
         return time.monotonic() - self._put_at
 
+    def __lt__(self, other: _Parcel[T]) -> bool:
+        return bool(self.item < other.item)  # type: ignore[operator]
+
     def __repr__(self) -> str:
         # The queue's own repr lists what it holds.
         return repr(self.item)
@@ -121,13 +150,11 @@ class Processing(Generic[T]):
         self._scope: SpanScope | None = None
 
     async def __aenter__(self) -> T:
+        stop = CURRENT.get()
+        if stop is not None and stop.intake_closed:
+            await asyncio.Event().wait()  # until run() cancels it
         item, parcel = await self._queue._take()
-        self._scope = consumer_scope(
-            Context() if parcel is None else parcel.sender(),
-            self._name,
-            relation=self._relation,
-            attributes=self._attributes(parcel),
-        )
+        self._scope = _scope_of(parcel, self._name, self._relation)
         self._scope.__enter__()
         return item
 
@@ -145,14 +172,24 @@ class Processing(Generic[T]):
         finally:
             self._queue.task_done()
 
-    def _attributes(self, parcel: _Parcel[T] | None) -> dict[str, AttributeValue]:
-        attributes: dict[str, AttributeValue] = {
-            MESSAGING_SYSTEM: _SYSTEM,
-            MESSAGING_OPERATION_NAME: "process",
-            MESSAGING_OPERATION_TYPE: "process",
-        }
-        if self._name is not None:
-            attributes[MESSAGING_DESTINATION_NAME] = self._name
-        if parcel is not None:
-            attributes[QUEUE_WAIT_TIME] = parcel.waited()
-        return attributes
+
+async def take(
+    queue: TracedQueue[T], name: str | None, relation: Relation
+) -> tuple[T, Callable[[], SpanScope]]:
+    """One item, and what makes the scope to process it in. The caller owes a ``task_done``."""
+    item, parcel = await queue._take()
+    return item, partial(_scope_of, parcel, name, relation)
+
+
+def _scope_of(parcel: _Parcel[T] | None, name: str | None, relation: Relation) -> SpanScope:
+    attributes: dict[str, AttributeValue] = {
+        MESSAGING_SYSTEM: _SYSTEM,
+        MESSAGING_OPERATION_NAME: "process",
+        MESSAGING_OPERATION_TYPE: "process",
+    }
+    if name is not None:
+        attributes[MESSAGING_DESTINATION_NAME] = name
+    if parcel is not None:
+        attributes[QUEUE_WAIT_TIME] = parcel.waited()
+    sender = Context() if parcel is None else parcel.sender()
+    return consumer_scope(sender, name, relation=relation, attributes=attributes)

@@ -2,7 +2,7 @@
 
 ::
 
-    init -> main -> main and what it left behind is cancelled and cleans up -> flush -> exit
+    init -> main -> messages in flight end -> what is left is cancelled, cleans up -> flush -> exit
 
 Each stage is one call of ``asyncio.Runner.run``, so `main` is the runner's own main task, as the
 program expects, and a ``SystemExit`` that flies out of the loop leaves the later stages intact.
@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
 from opentelemetry.context import Context
 
 from asynctrace.context import attach_context
+from asynctrace.context.stopping import CURRENT, Stop
 from asynctrace.errors import ConfigError, LifecycleError
-from asynctrace.tracing import Tracing, init
+from asynctrace.initialization import init
+from asynctrace.tracing import Tracing
 from asynctrace.worker.signals import StopSignals
 
 if TYPE_CHECKING:
@@ -34,9 +36,7 @@ Main = Coroutine[Any, Any, T] | Callable[[], Coroutine[Any, Any, T]]
 
 _logger = logging.getLogger("asynctrace")
 
-_of_main: contextvars.ContextVar[bool] = contextvars.ContextVar("asynctrace.of_main", default=False)
-
-_LAST_CALL = 1.0  # seconds for tasks that are cancelled again after their time was up
+_LAST_CALL = 1.0  # seconds to clean up, for tasks that are cancelled when their time is up
 
 
 def run(
@@ -57,16 +57,24 @@ def run(
     is taken from the environment (``TRACEPARENT``, ``TRACESTATE``) when it is there; ``run`` makes
     no span itself.
 
-    However `main` ends, tasks that it left behind are cancelled, and what they recorded is flushed.
-    They have `drain_timeout` seconds for their clean-up, the flush `shutdown_timeout` (5.0 unless
-    configured). Then:
+    On SIGINT or SIGTERM the program ends in this order:
+
+    1. ``asynctrace.stopping()`` becomes true, and ``TracedQueue.process`` gives out no more items.
+    2. A program that has asked for ``stopping()``, or has a ``Worker``, ends by itself; in others
+       the messages in flight (``process``, ``TracedQueue.process``) are finished. Both have
+       `drain_timeout` seconds; where there is nothing to wait for, this takes no time.
+    3. What is left is cancelled, main first; its spans say ``"shutdown"`` as the reason. It may
+       clean up in what remains of `drain_timeout`, at least a second.
+    4. The spans are flushed within `shutdown_timeout` (5.0 seconds unless configured).
+
+    When `main` ends without a signal, what it left behind is treated alike from step 2 on. Then:
 
     =====================================  =======================================================
     `main` returned                        its result is returned
     `main` raised                          the exception is raised
-    SIGINT or SIGTERM                      main is cancelled; once it ended so, ``SystemExit`` of
-                                           128 + the signal's number
-    ... and `main` returned all the same   its result: it saw the request and gave its answer
+    SIGINT or SIGTERM                      ``SystemExit`` of 128 + the signal's number
+    ... and `main` returned a value        its result, unless None: it saw the request, and this is
+                                           its answer
     ... and `main` raised something else   that is raised
     ... and main's clean-up hangs          it is cancelled again, then abandoned; ``SystemExit``
     a signal while flushing                the flush goes on; ``SystemExit``, unless main raised
@@ -107,8 +115,10 @@ class _Run(Generic[T]):
         self._drain_timeout = drain_timeout
         self._options = options
         self._signals = StopSignals(self._on_signal)
+        self._stop = Stop()
+        self._deadline: float | None = None  # of the drain, by the loop's clock
         self._stage: asyncio.Task[Any] | None = None  # what a signal cancels
-        self._time_up: asyncio.TimerHandle | None = None
+        self._timers: list[asyncio.TimerHandle] = []
         self._gave_up = False
         self._draining: asyncio.Task[Any] | None = None
         self._infrastructure: set[asyncio.Task[Any]] = set()
@@ -130,14 +140,15 @@ class _Run(Generic[T]):
         try:
             try:
                 context = _context_from_environment(tracing)
+                context.run(CURRENT.set, self._stop)
                 result = self._run_cancellable(self._call_main(), context)
             finally:
                 asked_to_stop = self._signals.received is not None
                 self._run_drain()
         finally:
             self._runner.run(_shut_down(tracing))
-        if self._signals.received is not None and not asked_to_stop:
-            raise asyncio.CancelledError  # main had its say before the signal came
+        if self._signals.received is not None and (result is None or not asked_to_stop):
+            raise asyncio.CancelledError  # main has nothing to say, or had its say before
         return result
 
     async def _start(self) -> Tracing:
@@ -163,8 +174,8 @@ class _Run(Generic[T]):
             raise asyncio.CancelledError from None  # _give_up stopped the loop
         finally:
             self._stage = None
-            if self._time_up is not None:
-                self._time_up.cancel()
+            for timer in self._timers:
+                timer.cancel()
 
     async def _cancellable(self, stage: Coroutine[Any, Any, R]) -> R:
         """`stage`, not begun at all when a signal came before."""
@@ -175,12 +186,39 @@ class _Run(Generic[T]):
         return await stage
 
     def _on_signal(self) -> None:
+        self._loop.call_soon_threadsafe(self._ask_to_stop)
+
+    def _ask_to_stop(self) -> None:
+        stop = self._stop
+        self._deadline = self._loop.time() + self._drain_timeout
+        stop.request()
+        if self._stage is None:
+            return
+        if not stop.heeded:
+            stop.close_intake()
+            stop.on_idle = self._on_idle
+        if stop.heeded or stop.in_flight:
+            self._timers.append(self._loop.call_at(self._deadline, self._cancel_stage))
+        else:
+            self._cancel_stage()
+
+    def _on_idle(self) -> None:
+        # Any thread; and from within the task that processed the message, which may be the stage.
         self._loop.call_soon_threadsafe(self._cancel_stage)
 
     def _cancel_stage(self) -> None:
-        if self._stage is not None:
-            self._stage.cancel()
-            self._time_up = self._loop.call_later(self._drain_timeout, self._give_up)
+        if self._stage is None or self._stop.cancels:
+            return
+        self._stop.cut()
+        self._stage.cancel()
+        self._timers.append(self._loop.call_later(self._time_left(), self._give_up))
+
+    def _time_left(self) -> float:
+        """Seconds to clean up for what is cancelled now."""
+        if self._deadline is None:
+            return self._drain_timeout
+        left = self._deadline - self._loop.time()
+        return left if left > 0 else min(self._drain_timeout, _LAST_CALL)
 
     def _give_up(self) -> None:
         if self._stage is not None and not self._stage.done():
@@ -200,10 +238,17 @@ class _Run(Generic[T]):
             raise
 
     async def _drain(self) -> None:
-        """Cancel what main left behind, and main when it hangs, and let it clean up."""
+        """Let messages in flight end, cancel what main left behind, and let it clean up.
+
+        Main itself is left behind when it hangs.
+        """
         self._draining = asyncio.current_task()
-        patience = 0.0 if self._gave_up else self._drain_timeout
-        for seconds in (patience, _LAST_CALL):
+        if self._deadline is None:
+            self._deadline = self._loop.time() + self._drain_timeout
+        if not self._gave_up:
+            await self._finish_messages(self._deadline)
+        self._stop.cut()
+        for seconds in (0.0 if self._gave_up else self._time_left(), _LAST_CALL):
             tasks = self._left_behind()
             if not tasks:
                 return
@@ -214,6 +259,21 @@ class _Run(Generic[T]):
         if self._abandoned:
             names = ", ".join(sorted(task.get_name() for task in self._abandoned))
             _logger.warning("run() abandons tasks that do not end when cancelled: %s", names)
+
+    async def _finish_messages(self, deadline: float) -> None:
+        stop = self._stop
+        stop.request()
+        stop.close_intake()
+        if stop.in_flight:
+            idle = asyncio.Event()
+            stop.on_idle = lambda: self._loop.call_soon_threadsafe(idle.set)
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await idle.wait()
+            except TimeoutError:
+                pass
+            finally:
+                stop.on_idle = None
 
     def _left_behind(self) -> set[asyncio.Task[Any]]:
         beside = {asyncio.current_task(), *self._infrastructure}
@@ -242,18 +302,17 @@ def _context_from_environment(tracing: Tracing) -> contextvars.Context:
     carrier = {field: os.environ[name] for field, name in variables.items() if os.environ.get(name)}
     context = contextvars.copy_context()
     context.run(attach_context, propagator.extract(carrier, Context()))
-    context.run(_of_main.set, True)
     return context
 
 
 def _is_ours(task: asyncio.Task[Any]) -> bool:
     """Whether `task` works for the pipeline, which is needed until the flush is over.
 
-    Whatever the program starts inherits a mark from main. Before Python 3.12 the context of a task
+    Whatever the program starts inherits main's `Stop`. Before Python 3.12 the context of a task
     cannot be seen; then the names that we give must do.
     """
     if sys.version_info >= (3, 12):
-        return not task.get_context().get(_of_main, False)
+        return task.get_context().get(CURRENT) is None
     return task.get_name().startswith("asynctrace ")
 
 

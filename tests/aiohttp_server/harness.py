@@ -10,9 +10,13 @@ from types import TracebackType
 
 import aiohttp
 from aiohttp import web
+from multidict import CIMultiDictProxy
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 PATIENCE = 10.0
+
+COUNTS = tuple(map(int, aiohttp.__version__.split(".")[:2])) >= (3, 14)
+"""Whether aiohttp tells what is written of a body."""
 
 
 class Recorder(SpanProcessor):
@@ -21,13 +25,18 @@ class Recorder(SpanProcessor):
     def __init__(self) -> None:
         self.spans: list[ReadableSpan] = []
         self.started = 0
+        self.ended = 0
+        self.forgets = False
+        """Whether it counts only."""
         self._changed = asyncio.Event()
 
     def on_start(self, span: object, parent_context: object = None) -> None:
         self.started += 1
 
     def on_end(self, span: ReadableSpan) -> None:
-        self.spans.append(span)
+        self.ended += 1
+        if not self.forgets:
+            self.spans.append(span)
         self._changed.set()
 
     async def take(self, count: int) -> list[ReadableSpan]:
@@ -67,6 +76,12 @@ class Service:
         url = f"http://127.0.0.1:{self.port}{path}"
         async with self.session.request(method, url, **options) as response:  # type: ignore[arg-type]
             return response.status, await response.text()
+
+    async def headers(self, path: str) -> CIMultiDictProxy[str]:
+        """The headers of a response that was read to its end."""
+        async with self.session.get(f"http://127.0.0.1:{self.port}{path}") as response:
+            await response.read()
+            return response.headers
 
     async def status(self, path: str, method: str = "GET", **options: object) -> int:
         return (await self.fetch(path, method, **options))[0]

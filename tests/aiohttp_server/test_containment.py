@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from types import ModuleType
 
 import pytest
 from aiohttp import web
@@ -11,7 +12,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
 from opentelemetry.trace import SpanKind, StatusCode
 
-from asynctrace.aiohttp import _server, setup
+from asynctrace.aiohttp import _exchange, _server, setup
 from asynctrace.tracing import Tracing
 from tests.aiohttp_server.harness import Recorder, Service, Serving, app_of
 
@@ -31,15 +32,25 @@ async def _ask_everything(service: Service) -> None:
     assert await service.fetch("/") == (200, "fine")
     assert await service.fetch("/?stream") == (200, "fine")
     assert await service.status("/?fail") == 500
+    assert await service.fetch("/", headers={"baggage": "a=b"}) == (200, "fine")
 
 
 @pytest.mark.may_block("writes log lines")
 @pytest.mark.parametrize(
-    "broken",
-    ["parent_of", "attach", "tell", "is_one_write", "was_sent", "of_response", "of_exception"],
+    ("module", "broken"),
+    [
+        (_server, "caller_of"),
+        (_server, "attach"),
+        (_server, "of_response"),
+        (_exchange, "tell"),
+        (_exchange, "is_one_write"),
+        (_exchange, "was_sent"),
+        (_exchange, "of_response"),
+        (_exchange, "of_exception"),
+    ],
 )
 async def test_a_fault_of_ours_does_not_reach_the_request(
-    tracing: Tracing, monkeypatch: pytest.MonkeyPatch, broken: str
+    tracing: Tracing, monkeypatch: pytest.MonkeyPatch, module: ModuleType, broken: str
 ) -> None:
     """Wherever our code breaks: the request is answered, the span ends, the fault is counted."""
 
@@ -51,7 +62,7 @@ async def test_a_fault_of_ours_does_not_reach_the_request(
     async with Serving(app) as service:
         await _ask_everything(service)
         assert tracing.statistics().faults == {}
-        monkeypatch.setattr(_server, broken, fail)
+        monkeypatch.setattr(module, broken, fail)
         await _ask_everything(service)
         monkeypatch.undo()
         await _ask_everything(service)
@@ -87,14 +98,14 @@ async def test_a_tracer_of_the_sdk_is_used_by_its_public_methods(
         parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
         await service.status("/", headers={"traceparent": parent, "baggage": "a=b"})
         await _ask_everything(service)
-        spans = await recorder.take(4)
-    child, plain, stream, failed = spans
+        spans = await recorder.take(5)
+    child, plain, stream, failed, _ = spans
     assert child.parent is not None
     assert child.parent.span_id == 0xB7AD6B7169203331
     assert plain.parent is stream.parent is failed.parent is None
     assert {(span.name, span.kind) for span in spans} == {("GET /", SpanKind.SERVER)}
     codes = [(span.attributes or {})["http.response.status_code"] for span in spans]
-    assert codes == [200, 200, 200, 500]
+    assert codes == [200, 200, 200, 500, 200]
     assert failed.status.status_code is StatusCode.ERROR
     assert [event.name for event in failed.events] == ["exception"]
 
@@ -117,7 +128,9 @@ async def test_a_fault_without_a_provider_of_ours_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """There is nobody to count it then."""
-    _server._report(None, "somewhere", RuntimeError("ours"))
+    app = web.Application()
+    setup(app)
+    app[_server.KEY].fault("somewhere", RuntimeError("ours"))
     assert caplog.messages == [
         "somewhere failed with RuntimeError: ours; tracing goes on without it"
     ]

@@ -187,7 +187,7 @@ async def test_a_client_that_leaves_during_the_shutdown_is_told_from_it(
         async with service.connection(get("/")):
             await asyncio.wait_for(begun.wait(), PATIENCE)
             stopping = asyncio.create_task(serving.runner.cleanup())
-            await until(lambda: app[KEY]._stopping)
+            await until(lambda: app[KEY].stopping)
         span = await recorder.one()
         await stopping
     assert _said(span) == (None, "asyncio.exceptions.CancelledError", "client_disconnect")
@@ -466,7 +466,7 @@ def test_an_exception_is_never_a_success(error: BaseException, situation: Situat
         assert situation.server_stops or isinstance(error, (KeyboardInterrupt, SystemExit))
     if isinstance(error, asyncio.CancelledError):
         assert reason is not None
-        assert outcome.description is None
+        assert outcome.exception is None
 
 
 @given(status_code=st.integers(100, 999))

@@ -14,7 +14,8 @@ from opentelemetry.trace import SpanContext
 
 from asynctrace.aiohttp import setup
 from asynctrace.aiohttp._server import KEY
-from asynctrace.tracing import Tracing, init
+from asynctrace.initialization import init
+from asynctrace.tracing import Tracing
 from tests.aiohttp_server.harness import Handler, Recorder, Serving, app_of, get, ok
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"

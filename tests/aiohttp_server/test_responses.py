@@ -26,7 +26,6 @@ async def test_a_request_is_described(tracing: Tracing, recorder: Recorder) -> N
     assert span.status.status_code is StatusCode.UNSET
     assert span.events == ()
     attributes = dict(span.attributes or {})
-    assert isinstance(attributes.pop("network.peer.port"), int)
     assert attributes == {
         "http.request.method": "GET",
         "http.route": "/users/{id}",
@@ -37,7 +36,6 @@ async def test_a_request_is_described(tracing: Tracing, recorder: Recorder) -> N
         "server.address": "shop.example",
         "server.port": 8443,
         "client.address": "127.0.0.1",
-        "network.peer.address": "127.0.0.1",
         "network.protocol.version": "1.1",
         "user_agent.original": "curl/8",
     }

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from asynctrace import semconv
 from asynctrace.aiohttp import setup
-from asynctrace.aiohttp._request import Targets, _address
+from asynctrace.aiohttp._request import Targets, address_of
 from asynctrace.tracing import Tracing
 from tests.aiohttp_server.harness import Recorder, Service, Serving, app_of, get, ok
 
@@ -159,7 +159,7 @@ async def test_middlewares_taken_over_by_another_application_trace_it(
 )
 def test_ends_of_connections(end: object, address: tuple[str, int | None]) -> None:
     """IPv4, IPv6, Unix sockets with a path, an abstract name or none, and no connection at all."""
-    assert _address(end) == address
+    assert address_of(end) == address
 
 
 async def test_what_is_kept_of_routes_is_bounded() -> None:
@@ -168,16 +168,16 @@ async def test_what_is_kept_of_routes_is_bounded() -> None:
     resource = web.UrlDispatcher().add_resource("/x")
     for number in range(5000):
         route = web.ResourceRoute("GET", ok, resource)
-        assert repr(targets._describe("GET", route)) == "<Target GET /x>"
-        assert targets._describe(f"M{number}", route).name == "HTTP /x"
-    assert len(targets._found) < 3000
+        assert repr(targets.describe("GET", route)) == "<Target GET /x>"
+        assert targets.describe(f"M{number}", route).name == "HTTP /x"
+    assert len(targets.known) < 3000
 
 
 async def test_sampling_sees_the_final_name_and_route(recorder: Recorder) -> None:
     """A sampler of the user's is given the name and the creation-time attributes."""
     from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 
-    from asynctrace.tracing import init
+    from asynctrace.initialization import init
 
     seen: list[tuple[str, dict[str, object]]] = []
 

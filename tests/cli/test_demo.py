@@ -39,7 +39,7 @@ async def run(*options: str) -> tuple[int | None, str, str]:
 
 async def eventually(condition: Callable[[], bool]) -> None:
     """Wait for what other processes do; the test's time-out is the deadline."""
-    while not condition():  # noqa: ASYNC110 - other processes set no events
+    while not condition():
         await asyncio.sleep(0.01)
 
 

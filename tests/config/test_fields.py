@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from aiohttp import ClientSession
 from opentelemetry.propagators.textmap import DefaultGetter  # any object that is no propagator
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import SpanLimits, SpanProcessor
@@ -29,6 +31,17 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 
 def _scrub(_: str, value: object) -> object:
     return value
+
+
+def _token() -> dict[str, str]:
+    return {"authorization": "Bearer x"}
+
+
+class _Session:
+    post = request = _token
+
+
+_SESSION = _Session()
 
 
 class Sample(NamedTuple):
@@ -63,7 +76,12 @@ SAMPLES: dict[str, Sample] = {
     ),
     "resource_timeout": Sample({}, ((0, 0.0), (1.5, 1.5)), (), _NO_SECONDS),
     "exporters": Sample(
-        {"console": ("console",), "OTLP, console": ("otlp", "console"), "none": ()},
+        {
+            "console": ("console",),
+            "OTLP, console": ("otlp", "console"),
+            "otlp,zipkin": ("otlp", "zipkin_json"),
+            "none": (),
+        },
         (
             ("console", ("console",)),
             (_EXPORTER, (_EXPORTER,)),
@@ -71,8 +89,8 @@ SAMPLES: dict[str, Sample] = {
             ("none", ()),
             ((), ()),
         ),
-        ("zipkin", "otlp_proto_grpc", "none,otlp", ","),
-        ("zipkin", "otlp_proto_http", ["none", "otlp"], 5, InMemorySpanExporter, object()),
+        ("jaeger", "otlp_proto_grpc", "none,otlp", ","),
+        ("jaeger", "otlp_proto_http", ["none", "otlp"], 5, InMemorySpanExporter, object()),
     ),
     "protocol": Sample(
         {"grpc": "grpc", "HTTP/JSON": "http/json"},
@@ -89,6 +107,8 @@ SAMPLES: dict[str, Sample] = {
         ("a", "a=1,b", "a b=1", "a=%0d%0a", "a=%zz", "a=%ff", "=1"),
         ({"a b": "1"}, {"a": 1}, {"a": "1\r\nb: 2"}, {5: "1"}, "a=1"),
     ),
+    "credentials": Sample({}, ((_token, _token),), (), ({"authorization": "x"}, "token")),
+    "session": Sample({}, ((_SESSION, _SESSION),), (), (5, ClientSession)),
     "timeout": Sample(
         {"2500": 2.5, "0": 2147483.647},
         ((3, 3.0), (0, 2147483.647)),
@@ -115,6 +135,8 @@ SAMPLES: dict[str, Sample] = {
     "max_queue_size": Sample({"4096": 4096}, ((1024, 1024),), _NO_COUNT_TEXT, _NO_COUNT),
     "max_queue_bytes": Sample({}, ((1, 1),), (), _NO_COUNT),
     "max_export_batch_size": Sample({"100": 100}, ((2048, 2048),), _NO_COUNT_TEXT, _NO_COUNT),
+    "spool": Sample({}, (("/spool", "/spool"), (Path("a/b"), "a/b")), (), _NO_PATH),
+    "spool_max_bytes": Sample({}, ((1, 1),), (), _NO_COUNT),
     "shutdown_timeout": Sample({}, ((0, 0.0), (1.5, 1.5)), (), _NO_SECONDS),
     "max_open_spans": Sample({}, ((1, 1),), (), _NO_COUNT),
     "span_limits": Sample({}, ((_LIMITS, _LIMITS),), (), ({"max_events": 3}, SpanLimits)),
@@ -125,6 +147,11 @@ SAMPLES: dict[str, Sample] = {
     "id_generator": Sample({}, ((_IDS, _IDS),), (), (RandomIdGenerator, 5)),
     "set_global": Sample({}, ((False, False),), (), (0, "no")),
     "disabled": Sample({"true": True, "false": False}, ((True, True),), ("1", "on"), (1, "true")),
+    "baggage_attributes": Sample(
+        {}, ((["user.id"], ("user.id",)), ((), ())), (), ("user.id", [""], [5])
+    ),
+    "loop_monitor": Sample({}, ((True, True), (False, False)), (), (1, "yes")),
+    "loop_block_threshold": Sample({}, ((0.05, 0.05), (1, 1.0)), (), (0, *_NO_SECONDS)),
     "engine": Sample({}, (("contrib", "contrib"),), (), ("other", 5)),
     "sampler": Sample(
         {"always_off": ALWAYS_OFF, "ALWAYS_ON": ALWAYS_ON},

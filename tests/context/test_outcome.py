@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import time
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -114,11 +115,58 @@ async def test_timeout_of_asyncio(
     assert made.attributes == {"error.type": "TimeoutError", REASON: "timeout"}
 
 
-async def test_inside_of_the_timeout(traced_spans: Recording) -> None:
-    """A span inside the timeout sees only a cancellation, and does not guess."""
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0), span("work"):
+async def cut_off_inside_of_timeout() -> None:
+    async with asyncio.timeout(0), span("work"):
+        await asyncio.Event().wait()
+
+
+async def cut_off_inside_of_group() -> None:
+    async def fail() -> None:
+        raise TimeoutError
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(fail())
+        with span("work"):
             await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("work", [cut_off_inside_of_timeout, cut_off_inside_of_group])
+async def test_cancellation_taken_back(
+    traced_spans: Recording, work: Callable[[], Awaitable[None]]
+) -> None:
+    """A span inside of the timeout or group that cancelled it says so, ended when it was left."""
+    with pytest.raises((TimeoutError, ExceptionGroup)):
+        await work()
+    left = time.time_ns()
+    assert traced_spans.names() == []  # it is known one step of the loop later
+    await asyncio.sleep(0)
+    made = traced_spans.one("work")
+    assert made.attributes == {REASON: "scope"}
+    assert made.status.status_code is StatusCode.UNSET
+    assert made.start_time <= made.end_time <= left
+
+
+async def test_cancelled_inside_of_a_timeout(traced_spans: Recording) -> None:
+    """A timeout that did not expire is not blamed for a cancellation from outside."""
+
+    async def work() -> None:
+        async with asyncio.timeout(60), span("work"):
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task})
+    assert traced_spans.one("work").attributes == {REASON: "cancelled"}
+
+
+async def test_ended_before_it_is_known(traced_spans: Recording) -> None:
+    """A shutdown that comes in between ends the span, with what is known by then, once."""
+    with pytest.raises(TimeoutError):
+        await cut_off_inside_of_timeout()
+    for left_open in traced_spans.tracer_provider.open_spans():
+        left_open.end()
+    await asyncio.sleep(0)
     assert traced_spans.one("work").attributes == {REASON: "cancelled"}
 
 

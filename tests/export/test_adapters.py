@@ -43,9 +43,7 @@ class SdkExporter(SpanExporter):
 async def test_an_sdk_exporter_gets_span_objects() -> None:
     """Through `init`: real spans with their resource, off the event loop, closed at the end."""
     exporter = SdkExporter()
-    async with asynctrace.init(
-        service_name="shop", exporter=exporter, set_global=False
-    ) as tracing:
+    async with asynctrace.init(service_name="shop", exporter=exporter, set_global=False) as tracing:
         with tracing.get_tracer("t").start_as_current_span("work"):
             pass
         report = await tracing.force_flush()
@@ -139,9 +137,7 @@ def test_the_exit_does_not_trust_it() -> None:
 async def test_the_console_writes_one_line_per_span() -> None:
     """Each is JSON of its own, and complete when the flush returns."""
     stream = io.StringIO()
-    async with asynctrace.init(
-        exporter=ConsoleExporter(stream), set_global=False
-    ) as tracing:
+    async with asynctrace.init(exporter=ConsoleExporter(stream), set_global=False) as tracing:
         tracer = tracing.get_tracer("t")
         for name in ("first", "second"):
             tracer.start_span(name).end()

@@ -55,7 +55,8 @@ def test_four_statuses_may_be_retried(status: int) -> None:
 @given(st.integers(100, 599).filter(lambda s: s not in RETRYABLE and not 200 <= s < 300))
 def test_every_other_status_is_final(status: int) -> None:
     """Also redirects, which are not followed; `Retry-After` changes nothing."""
-    assert judge(status, "", 7.0, b"") == Undelivered(f"http_{status}")
+    outcome = judge(status, "", 7.0, b"")
+    assert outcome == Undelivered(f"http_{status}", too_large=status == 413)
 
 
 def test_the_servers_own_words_are_kept() -> None:

@@ -13,10 +13,12 @@ def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_an_outage_is_two_lines(caplog: pytest.LogCaptureFixture) -> None:
-    """The first failure, with a hint; silence; then the recovery, with the loss."""
-    outage = OutageLog("otlp")
+    """The first failure, with a hint; silence; then the recovery, with the totals."""
+    now = 100.0
+    outage = OutageLog("otlp", clock=lambda: now)
     for reason in ("unreachable", "timeout", "unreachable"):
         outage.began(Undelivered(reason, "Connection refused", retryable=True))
+        now += 1.5
     outage.lost(3)
     outage.lost(4)
     outage.delivered()
@@ -24,20 +26,22 @@ def test_an_outage_is_two_lines(caplog: pytest.LogCaptureFixture) -> None:
     first, second = messages(caplog)
     assert first.startswith("Spans cannot be delivered by otlp: unreachable (Connection refused).")
     assert "Hint: is a collector listening there?" in first
-    assert second == "otlp delivers again; 7 spans were lost."
+    assert second == "otlp delivers again after 4.5 s and 3 failed attempts; 7 spans were lost."
     assert {record.levelname for record in caplog.records} == {"WARNING"}
     assert {record.name for record in caplog.records} == {"asynctrace"}
 
 
 def test_the_next_outage_is_told_anew(caplog: pytest.LogCaptureFixture) -> None:
     """Each has its own pair of lines and its own loss."""
-    outage = OutageLog("otlp")
+    outage = OutageLog("otlp", clock=lambda: 0.0)
     for lost in (1, 2):
         outage.began(Undelivered("timeout", "late", retryable=True))
         outage.lost(lost)
         outage.delivered()
     assert len(messages(caplog)) == 4
-    assert messages(caplog)[3] == "otlp delivers again; 2 spans were lost."
+    assert messages(caplog)[3] == (
+        "otlp delivers again after 0.0 s and 1 failed attempts; 2 spans were lost."
+    )
 
 
 def test_health_is_silent(caplog: pytest.LogCaptureFixture) -> None:
@@ -68,6 +72,18 @@ def test_a_complaint_is_told_once_until_it_ends(caplog: pytest.LogCaptureFixture
         "The receiver of otlp rejected 2 spans: bad names",
         "The receiver of otlp rejected 1 spans: bad times",
     ]
+
+
+def test_a_span_that_is_too_large_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """With its size, the receiver's words and what can be done; no outage."""
+    outage = OutageLog("otlp")
+    outage.too_large(5_000_000, Undelivered("http_413", "4 MB is enough", too_large=True))
+    outage.too_large(6_000_000, Undelivered("http_413", "4 MB is enough", too_large=True))
+    outage.delivered()
+    (line,) = messages(caplog)
+    assert line.startswith("A span of 5000000 bytes is too large for the receiver of otlp")
+    assert "http_413 (4 MB is enough)" in line
+    assert "Hint: " in line
 
 
 def test_the_repr_tells_the_state() -> None:

@@ -272,6 +272,206 @@ async def test_what_the_receiver_asked_for_is_waited_for() -> None:
         assert time.monotonic() - begun > 0.03
 
 
+# ---- too large
+
+
+def at_most(spans: int) -> Callable[[list[str]], Delivered | Undelivered]:
+    """A receiver with a limit."""
+    too_large = Undelivered("http_413", "4 MB is enough", too_large=True)
+    return lambda sent: too_large if len(sent) > spans else Delivered()
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 5, 7])
+async def test_a_batch_that_is_too_large_is_split(limit: int) -> None:
+    """Until its parts fit: every span arrives once, in order; the next batch is smaller at once."""
+    exporter = ScriptedExporter(judge=at_most(limit))
+    async with running(exporter, batch=8) as run:
+        run.add(*range(1, 17))
+        report, _ = await run.flush()
+        assert report
+        assert exporter.delivered == ids(*range(1, 17))
+        refused = [sent for sent in exporter.attempts if len(sent) > limit]
+        assert len(refused) == [0, 3, 2, 2, 0, 1, 0, 1][limit]
+        assert run.figures().retries == len(refused)
+        assert run.figures().circuit == "closed"
+
+
+async def test_a_single_span_that_is_too_large_is_dropped(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """With a reason and a line in the log; its neighbours arrive."""
+    giant = 5
+
+    def no_giants(sent: list[str]) -> Delivered | Undelivered:
+        return at_most(0 if ids(giant)[0] in sent else 100)(sent)
+
+    exporter = ScriptedExporter(judge=no_giants)
+    async with running(exporter, batch=8) as run:
+        run.add(*range(1, 17))
+        report, timed_out = await run.flush()
+        assert not timed_out
+        assert report.dropped == {"too_large": 1}
+        assert exporter.delivered == ids(*(n for n in range(1, 17) if n != giant))
+        assert run.figures().last_error == "http_413: 4 MB is enough"
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "is too large for the receiver" in line
+
+
+async def test_what_is_too_large_is_split_at_the_end_as_well() -> None:
+    """A shutdown is no reason to lose spans that fit."""
+    exporter = ScriptedExporter(judge=at_most(2))
+    async with running(exporter, batch=8) as run:
+        run.add(*range(1, 8))
+        await run.close()
+        assert exporter.delivered == ids(*range(1, 8))
+
+
+# ---- the circuit
+
+
+def throttled(seconds: float) -> Undelivered:
+    return Undelivered("http_429", "slow down", retryable=True, retry_after=seconds)
+
+
+SLOW = RetryPolicy(initial=0.001, maximum=NEVER, multiplier=1.0)
+"""Retries at once; the circuit's first pause outlasts the test."""
+
+
+async def test_a_long_outage_opens_the_circuit() -> None:
+    """One batch is given up; those behind it wait, and no request is made."""
+    exporter = ScriptedExporter(then=UNREACHABLE)
+    async with running(exporter, batch=2, queue=5, retry=SLOW, export_timeout=0.02) as run:
+        run.add(1, 2, 3, 4)
+        figures = await run.until(lambda figures: figures.circuit == "open")
+        assert (figures.failed, figures.queued) == (2, 2)
+        made = len(exporter.attempts)
+        run.add(5, 6, 7, 8, 9)
+        await asyncio.sleep(0.05)
+        assert len(exporter.attempts) == made
+        assert run.figures().dropped == {"queue_full": 2}
+        assert "circuit=open" in repr(run.pipeline)
+
+
+async def test_one_batch_probes_and_the_first_success_closes() -> None:
+    """A probe is one attempt; in vain, its spans stay the oldest in the queue."""
+    policy = RetryPolicy(initial=0.001, maximum=0.01)
+    exporter = ScriptedExporter(then=UNREACHABLE)
+    async with running(exporter, batch=2, retry=policy, export_timeout=0.02) as run:
+        run.add(1, 2, 3, 4, 5, 6)
+        await run.until(lambda figures: figures.circuit == "open")
+        made = len(exporter.attempts)
+        await run.until(lambda _: len(exporter.attempts) >= made + 3)
+        assert set(map(tuple, exporter.attempts[made:])) == {tuple(ids(3, 4))}
+        assert run.figures().failed == 2
+        exporter.then = Delivered()
+        figures = await run.until(lambda figures: figures.exported == 4)
+        assert figures.circuit == "closed"
+        assert exporter.delivered == ids(3, 4, 5, 6)
+
+
+async def test_a_refusal_closes_the_circuit_too() -> None:
+    """Whoever refuses is there."""
+    exporter = ScriptedExporter(then=UNREACHABLE)
+    async with running(exporter, batch=2, retry=SLOW, export_timeout=0.02) as run:
+        run.add(1, 2, 3, 4, 5, 6)
+        await run.until(lambda figures: figures.circuit == "open")
+        exporter.then = REFUSED
+        report, timed_out = await run.flush()
+        assert (report.failed, timed_out) == (4, False)
+        assert run.figures().circuit == "closed"
+
+
+async def test_a_flush_tries_once_through_an_open_circuit() -> None:
+    """In vain, the spans are pending and kept; a success lets everything go."""
+    exporter = ScriptedExporter(then=UNREACHABLE)
+    async with running(exporter, batch=2, retry=SLOW, export_timeout=0.02) as run:
+        run.add(1, 2, 3, 4, 5, 6)
+        await run.until(lambda figures: figures.circuit == "open")
+        made = len(exporter.attempts)
+        report, timed_out = await run.flush(0.05)
+        assert (report.pending, timed_out) == (4, True)
+        assert len(exporter.attempts) == made + 1
+        exporter.then = Delivered()
+        report, timed_out = await run.flush()
+        assert (report.exported, timed_out) == (4, False)
+
+
+async def test_a_shutdown_in_a_hurry_gets_over_one_broken_connection() -> None:
+    """Even with less time than the back-off would take."""
+    exporter = ScriptedExporter([UNREACHABLE])
+    async with running(exporter, batch=2, retry=PATIENT) as run:
+        run.add(1)
+        await run.close(0.2)
+        assert exporter.delivered == ids(1)
+
+
+async def test_a_shutdown_tries_every_batch_where_no_outage_is_known() -> None:
+    """The first may fail for its own reasons."""
+    exporter = ScriptedExporter([UNREACHABLE, UNREACHABLE])
+    async with running(exporter, batch=2, retry=PATIENT) as run:
+        for number in (1, 2, 3):
+            run.pipeline.append(item(number))
+        await run.close(0.2)
+        assert exporter.delivered == ids(3)
+
+
+@pytest.mark.parametrize("back", [True, False])
+async def test_a_shutdown_tries_once_through_an_open_circuit(back: bool) -> None:
+    """In vain, it does not wait for its deadline, and does not ask for every batch."""
+    exporter = ScriptedExporter(then=UNREACHABLE)
+    async with running(exporter, batch=2, retry=SLOW, export_timeout=0.02) as run:
+        run.add(1, 2, 3, 4, 5, 6)
+        await run.until(lambda figures: figures.circuit == "open")
+        made = len(exporter.attempts)
+        if back:
+            exporter.then = Delivered()
+        begun = time.monotonic()
+        await run.close(20)
+        assert time.monotonic() - begun < 5
+        assert len(exporter.attempts) - made == (2 if back else 1)
+        assert exporter.delivered == (ids(3, 4, 5, 6) if back else [])
+        assert run.figures().failed == (2 if back else 6)
+        assert run.figures().dropped == {}
+
+
+async def test_throttling_holds_between_batches() -> None:
+    """`Retry-After` beyond the batch's time: nothing fails, nothing is sent before it has passed."""
+    exporter = ScriptedExporter([throttled(0.1)])
+    async with running(exporter, batch=2, export_timeout=0.05) as run:
+        run.add(1, 2, 3, 4)
+        await run.until(lambda figures: figures.circuit == "open")
+        begun = time.monotonic()
+        flushed, timed_out = await run.flush(0.02)
+        assert (flushed.pending, timed_out) == (4, True)
+        figures = await run.until(lambda figures: figures.exported == 4)
+        assert time.monotonic() - begun > 0.08
+        assert exporter.attempts == [ids(1, 2), ids(1, 2), ids(3, 4)]
+        assert figures.failed == 0
+
+
+async def test_a_throttled_shutdown_asks_once_more() -> None:
+    """And no more than that when the receiver wants to be left alone beyond the deadline."""
+    exporter = ScriptedExporter(then=throttled(60))
+    async with running(exporter, batch=2) as run:
+        run.add(1, 2, 3, 4, 5, 6)
+        await run.until(lambda figures: figures.circuit == "open")
+        begun = time.monotonic()
+        await run.close(2)
+        assert time.monotonic() - begun < 1.5
+        assert len(exporter.attempts) == 2
+        assert run.figures().failed == 6
+
+
+async def test_a_shutdown_waits_for_a_throttle_that_ends_in_time() -> None:
+    """The receiver said when it would take more."""
+    exporter = ScriptedExporter([throttled(60), throttled(0.1)])
+    async with running(exporter, batch=2, export_timeout=5) as run:
+        run.add(1, 2, 3, 4)
+        await run.until(lambda figures: figures.circuit == "open")
+        await run.close(5)
+        assert exporter.delivered == ids(1, 2, 3, 4)
+
+
 # ---- flush
 
 
@@ -542,7 +742,8 @@ def test_the_exit_sends_without_a_loop() -> None:
     assert exporter.calls == ["export_at_exit"] * 2
     pipeline.append(item(4))
     pipeline.export_at_exit(time.monotonic() - 1)
-    assert repr(pipeline) == "<Pipeline 'x' queued=1 in_flight=0 exported=3 failed=0>"
+    figures = "queued=1 in_flight=0 exported=3 failed=0"
+    assert repr(pipeline) == f"<Pipeline 'x' {figures} circuit=closed>"
 
 
 async def test_an_outage_is_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
@@ -553,4 +754,5 @@ async def test_an_outage_is_one_line_in_the_log(caplog: pytest.LogCaptureFixture
         figures = await run.until(lambda figures: figures.exported + figures.failed == 8)
         lines = [record.getMessage() for record in caplog.records]
         assert len(lines) == 2
-        assert lines[1] == f"scripted delivers again; {figures.failed} spans were lost."
+        assert lines[1].startswith("scripted delivers again after ")
+        assert lines[1].endswith(f"; {figures.failed} spans were lost.")

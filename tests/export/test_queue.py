@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 
@@ -56,10 +57,16 @@ class QueueMachine(RuleBasedStateMachine):
         self.refused["encoding"] = self.refused.get("encoding", 0) + 1
 
     @precondition(lambda self: not self.taken)
-    @rule(limit=st.integers(0, 7))
-    def take(self, limit: int) -> None:
-        self.taken = self.queue.take(limit)
-        expected = [self.model.popleft() for _ in range(min(limit, len(self.model)))]
+    @rule(limit=st.integers(0, 7), max_bytes=st.just(math.inf) | st.integers(0, 100))
+    def take(self, limit: int, max_bytes: float) -> None:
+        self.taken = self.queue.take(limit, max_bytes)
+        expected: list[Item] = []
+        size = 0
+        while self.model and len(expected) < limit:
+            size += len(self.model[0][1])
+            if expected and size > max_bytes:
+                break
+            expected.append(self.model.popleft())
         assert [id(x) for x in self.taken] == [id(x) for x in expected]
 
     @precondition(lambda self: self.taken)

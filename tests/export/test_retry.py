@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from asynctrace.export.contracts import Undelivered
-from asynctrace.export.retry import RetryPolicy, parse_retry_after
+from asynctrace.export.retry import Action, RetryPolicy, parse_retry_after
 
 seconds = st.floats(0, 1e6)
 jitters = st.floats(0, 1, exclude_max=True)
@@ -67,6 +67,63 @@ def test_what_cannot_be_retried_is_not(attempt: int, jitter: float, wanted: floa
     permanent = failure(retryable=False, retry_after=wanted)
     policy = RetryPolicy()
     assert policy.delay(permanent, attempt=attempt, remaining=1e9, random=jitter) is None
+
+
+failures = st.builds(
+    Undelivered,
+    reason=st.just("http_503"),
+    retryable=st.booleans(),
+    retry_after=st.none() | seconds,
+    too_large=st.booleans(),
+)
+
+
+@given(
+    policies, failures, st.integers(1, 5), attempts, st.floats(-1, 100), jitters,
+    st.booleans(), st.booleans(),
+)  # fmt: skip
+def test_every_failure_has_one_consequence(
+    policy: RetryPolicy,
+    failed: Undelivered,
+    spans: int,
+    attempt: int,
+    remaining: float,
+    jitter: float,
+    probing: bool,
+    closing: bool,
+) -> None:
+    """Size first, then whether it is final, then whether there is time, then whether there will
+    be."""
+    decision = policy.decide(
+        failed,
+        spans=spans,
+        attempt=attempt,
+        remaining=remaining,
+        random=jitter,
+        probing=probing,
+        closing=closing,
+    )
+    in_time = policy.delay(failed, attempt=attempt, remaining=remaining, random=jitter)
+    if failed.too_large:
+        expected = Action.SPLIT if spans > 1 else Action.DROP
+    elif not failed.retryable:
+        expected = Action.REFUSE
+    elif in_time is not None and (not probing or (closing and failed.retry_after is not None)):
+        expected = Action.RETRY
+        assert decision.delay == in_time < remaining
+    elif (
+        closing and attempt == 1 and remaining > 0 and not probing
+        and failed.retry_after is None
+    ):  # fmt: skip
+        expected = Action.RETRY
+        assert decision.delay <= remaining / 2
+    elif closing:
+        expected = Action.GIVE_UP
+    elif probing or failed.retry_after is not None:
+        expected = Action.POSTPONE
+    else:
+        expected = Action.GIVE_UP
+    assert decision.action is expected
 
 
 NOW = datetime(2024, 2, 29, 12, 0, 0, tzinfo=UTC)

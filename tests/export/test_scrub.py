@@ -100,9 +100,7 @@ async def test_a_scrub_that_raises_lets_nothing_out(caplog: pytest.LogCaptureFix
         raise RuntimeError("no pattern")
 
     exporter = InMemoryExporter()
-    async with asynctrace.init(
-        exporter=exporter, scrub=broken, set_global=False
-    ) as tracing:
+    async with asynctrace.init(exporter=exporter, scrub=broken, set_global=False) as tracing:
         span = tracing.get_tracer("t").start_span("work", attributes={"a": SECRET, "b": SECRET})
         span.add_event("e", {"c": SECRET})
         span.set_status(Status(StatusCode.ERROR, SECRET))

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
-from asynctrace.tracing import Tracing, init
+from asynctrace.initialization import init
+from asynctrace.tracing import Tracing
 from tests.httpx_client.harness import KINDS, Kind, Recorder, Server
 
 

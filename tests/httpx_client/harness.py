@@ -215,7 +215,7 @@ class Server:
             writer.transport.abort()
 
     async def _answer(self, connection: Connection) -> None:
-        match connection.path.strip("/").split("/"):
+        match connection.path.partition("?")[0].strip("/").split("/"):
             case ["silent"]:
                 await self.go_on.wait()
             case ["drip"]:

@@ -14,7 +14,7 @@ from opentelemetry.trace import StatusCode
 from asynctrace.httpx import instrument
 from asynctrace.httpx._body import Closer
 from asynctrace.tracing import Tracing
-from tests.httpx_client.harness import Kind, Recorder, Server, until
+from tests.httpx_client.harness import KINDS, Kind, Recorder, Server, until
 
 SIZE = "http.response.body.size"
 END = "asynctrace.http.response.body.end"
@@ -259,13 +259,13 @@ async def test_closing_waits_for_what_is_being_closed(tracing: Tracing) -> None:
 
 def test_abandoned_on_a_loop_that_is_gone(recorder: Recorder) -> None:
     """A response that outlives its loop ends its span, and nothing is raised in the finalizer."""
-    from asynctrace.tracing import init
+    from asynctrace.initialization import init
 
     kept: list[httpx.Response] = []
 
     async def main() -> None:
         async with init(set_global=False, exporter="none", span_processors=[recorder]) as tracing:
-            stream = httpx.ByteStream(b"hello")
+            stream = KINDS[0].stream(b"hello")
             transport = httpx.MockTransport(lambda request: httpx.Response(200, stream=stream))
             client = instrument(httpx.AsyncClient(transport=transport), tracing=tracing)
             kept.append(await client.send(client.build_request("GET", "http://host/"), stream=True))
@@ -397,7 +397,7 @@ async def test_abandoned_outside_of_asyncio() -> None:
 async def test_repr(tracing: Tracing) -> None:
     """A stream tells how far it is."""
     transport = httpx.MockTransport(
-        lambda request: httpx.Response(200, stream=httpx.ByteStream(b"hello"))
+        lambda request: httpx.Response(200, stream=KINDS[0].stream(b"hello"))
     )
     client = instrument(httpx.AsyncClient(transport=transport), tracing=tracing)
     response = await client._transport.handle_async_request(httpx.Request("GET", "http://host/"))

@@ -72,7 +72,7 @@ async def test_create_client_traces_every_way_out(tracing: Tracing, recorder: Re
 def test_the_options_are_httpx_own() -> None:
     """What type checkers see is what this httpx takes."""
     options = set(inspect.signature(httpx.AsyncClient).parameters)
-    assert set(ClientOptions.__annotations__) == options - {"app", "proxies"}
+    assert set(ClientOptions.__annotations__) == options - {"app", "proxies", "transport"}
 
 
 async def test_a_wrong_option_is_httpx_to_refuse() -> None:
@@ -295,7 +295,7 @@ def test_suppression_keys() -> None:
     from opentelemetry import context
     from opentelemetry.instrumentation import utils
 
-    from asynctrace.httpx._suppression import is_suppressed
+    from asynctrace._http.suppression import is_suppressed
 
     assert not is_suppressed(context.get_current())
     for suppress in (utils.suppress_instrumentation, utils.suppress_http_instrumentation):
@@ -304,7 +304,7 @@ def test_suppression_keys() -> None:
     assert is_suppressed(context.set_value("suppress_instrumentation", True))
 
 
-# --- contrib's instrumentation at the same time -------------------------------------------------
+# --- contrib's instrumentation at the same time --------------------------------------------------
 
 
 @contextmanager
@@ -423,5 +423,5 @@ def test_public_names() -> None:
 
 async def test_repr_of_attempts(tracing: Tracing) -> None:
     """It tells where the tracing comes from."""
-    assert repr(Attempts(None)) == "Attempts(whichever tracing runs)"
-    assert repr(Attempts(tracing)) == f"Attempts({tracing!r})"
+    assert repr(Attempts(None, {}, is_async=True)) == "Attempts(whichever tracing runs)"
+    assert repr(Attempts(tracing, {}, is_async=True)) == f"Attempts({tracing!r})"

@@ -22,8 +22,9 @@ from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import TraceState
 
 from asynctrace.httpx import AsyncTracingTransport, instrument
+from asynctrace.initialization import init
 from asynctrace.propagation import Propagator
-from asynctrace.tracing import Tracing, init
+from asynctrace.tracing import Tracing
 from tests.httpx_client.harness import Kind, Recorder, Server
 
 THEIRS = "00-11111111111111111111111111111111-2222222222222222-01"
@@ -224,6 +225,7 @@ async def test_spans_of_another_tracer(kind: Kind, server: Server) -> None:
         tracer_provider=provider,
         get_tracer=provider.get_tracer,
         propagator=Propagator.from_names(("tracecontext", "baggage")),
+        config=SimpleNamespace(engine="asynctrace"),
     )
     async with kind.client() as client:
         instrument(client, tracing=tracing)
@@ -235,6 +237,8 @@ async def test_spans_of_another_tracer(kind: Kind, server: Server) -> None:
         "server.address": "127.0.0.1",
         "server.port": server.port,
         "http.response.status_code": 404,
+        "network.peer.address": "127.0.0.1",
+        "network.peer.port": server.port,
         "network.protocol.version": "1.1",
         "error.type": "404",
         "http.response.body.size": 5,
@@ -305,7 +309,7 @@ async def test_a_span_that_cannot_be_started(
     kind: Kind, tracing: Tracing, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A fault of ours before the request costs the span, never the request."""
-    monkeypatch.setattr("asynctrace.httpx._attempt.is_suppressed", _fail)
+    monkeypatch.setattr("asynctrace.httpx._attempt.current_context", _fail)
     transport = kind.transport(lambda request: kind.library.Response(200, content=b"hello"))
     async with kind.client(transport=transport) as client:
         instrument(client, tracing=tracing)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asynctrace import semconv
-from asynctrace.httpx._attempt import _attributes
+from asynctrace.httpx._attributes import attributes as _attributes
 
 SECRET = "hunter2secret"
 
@@ -21,7 +21,7 @@ SECRET = "hunter2secret"
 @pytest.mark.parametrize(
     ("url", "full", "address", "port"),
     [
-        ("http://host", "http://host/", "host", 80),
+        ("http://host", "http://host", "host", 80),
         ("https://host/a?b=c", "https://host/a?b=c", "host", 443),
         ("https://host:444/", "https://host:444/", "host", 444),
         ("http://host:80/", "http://host/", "host", 80),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import socket
+import ssl
 import threading
 import time
 import zlib
@@ -85,11 +86,14 @@ class ScriptedCollector:
     It can be stopped and started again on the same port: connections are reset meanwhile.
     """
 
-    def __init__(self, *script: Answer, then: Answer | None = None) -> None:
+    def __init__(
+        self, *script: Answer, then: Answer | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.requests: list[Request] = []
         self.connections = 0
         self._script = list(script)
         self._then = then or Answer()
+        self._tls = tls
         self._changed = threading.Condition()
         self._port = 0
         self._stopping = threading.Event()
@@ -99,6 +103,8 @@ class ScriptedCollector:
 
     @property
     def url(self) -> str:
+        if self._tls is not None:
+            return f"https://localhost:{self._port}"
         return f"http://127.0.0.1:{self._port}"
 
     @property
@@ -123,6 +129,10 @@ class ScriptedCollector:
         with self._changed:
             self._script.clear()
             self._then = answer
+
+    def judged(self, request: Request) -> Answer:
+        """What is really done with `request`; overridden where that depends on it."""
+        return request.answer
 
     def wait_for_requests(self, number: int, timeout: float = 10.0) -> None:
         """Wait, in a thread, until as many requests have come."""
@@ -196,6 +206,8 @@ class ScriptedCollector:
 
     def _serve(self, connection: socket.socket) -> None:
         try:
+            if self._tls is not None:
+                connection = self._secured(connection)
             with connection, connection.makefile("rb") as stream:
                 while self._answer_one(connection, stream):
                     pass
@@ -204,9 +216,22 @@ class ScriptedCollector:
         finally:
             self._open.discard(connection)
 
+    def _secured(self, connection: socket.socket) -> socket.socket:
+        """The same connection by TLS. Raises OSError when the client does not get in."""
+        assert self._tls is not None
+        self._open.discard(connection)
+        secured = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        self._open.add(secured)
+        with contextlib.ExitStack() as cleanup:
+            cleanup.callback(self._open.discard, secured)
+            cleanup.enter_context(secured)
+            secured.do_handshake()
+            cleanup.pop_all()
+        return secured
+
     def _answer_one(self, connection: socket.socket, stream: object) -> bool:
         """Read one request and do as the script says; whether the connection stays open."""
-        head = list(_read_head(stream))
+        head = _read_head(stream)
         if not head:
             return False
         _, path, _ = head[0].split(" ", 2)
@@ -216,7 +241,12 @@ class ScriptedCollector:
         if answer.cut_early:
             connection.shutdown(socket.SHUT_RDWR)
             return False
-        body = _decoded(stream.read(int(headers["content-length"])), headers)  # type: ignore[attr-defined]
+        length = int(headers["content-length"])
+        sent: bytes = stream.read(length)  # type: ignore[attr-defined]
+        if len(sent) < length:
+            return False  # the client has hung up
+        body = _decoded(sent, headers)
+        answer = self.judged(Request(path, headers, body, answer))
         with self._changed:
             self.requests.append(Request(path, headers, body, answer))
             self._changed.notify_all()
@@ -243,9 +273,14 @@ class ScriptedCollector:
             return self._script.pop(0) if self._script else self._then
 
 
-def _read_head(stream: object) -> Iterator[str]:
-    while line := stream.readline().strip():  # type: ignore[attr-defined]
-        yield line.decode("latin-1")
+def _read_head(stream: object) -> list[str]:
+    """The lines of a head; none when the client has hung up before its end."""
+    head: list[str] = []
+    while (line := stream.readline()).endswith(b"\n"):  # type: ignore[attr-defined]
+        if not line.strip():
+            return head
+        head.append(line.strip().decode("latin-1"))
+    return []
 
 
 def _decoded(body: bytes, headers: Mapping[str, str]) -> bytes:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from opentelemetry.sdk.resources import Resource
 
 from asynctrace.export.contracts import Batch, Delivered, Exporter
+from asynctrace.initialization import init
 from asynctrace.testing import InMemoryExporter
-from asynctrace.tracing import init
 
 
 async def test_it_keeps_what_a_collector_would_have_read() -> None:

@@ -119,6 +119,8 @@ async def calls(shop: Shop) -> None:
     plain(1, "a")  # type: ignore[call-arg]
     await waits()  # type: ignore[call-arg]
     shop.method()  # type: ignore[call-arg]
+    asynctrace.traced(capture=["number", "return"], relation="link")(plain)
+    asynctrace.traced(relation="detached")  # type: ignore[call-overload]
     asynctrace.traced("name")  # type: ignore[call-overload]
 
 
@@ -138,6 +140,23 @@ async def executors() -> None:
     assert_type(await asyncio.get_running_loop().run_in_executor(executor, plain, 1), list[str])
 
 
+# --- baggage and logs ----------------------------------------------------------------------------
+
+
+async def travelling() -> None:
+    with asynctrace.baggage({"user.id": "7"}, tenant="acme") as nothing:
+        assert_type(nothing, None)
+    async with asynctrace.baggage(tenant="acme"):
+        pass
+    asynctrace.baggage(tenant=7)  # type: ignore[arg-type]
+    await asynctrace.init(loop_monitor=True, baggage_attributes=["user.id"])
+
+
+def logs() -> None:
+    asynctrace.logging.install()
+    assert_type(asynctrace.logging.fields(), dict[str, str | bool])
+
+
 # --- workers -------------------------------------------------------------------------------------
 
 
@@ -146,6 +165,36 @@ def workers() -> None:
     assert_type(asynctrace.run(lambda: waits(1), loop_factory=asyncio.new_event_loop), str)
     asynctrace.run(1)  # type: ignore[arg-type]
     asynctrace.run(waits(1), servise_name="worker")  # type: ignore[call-arg]
+
+
+async def stopping() -> None:
+    if asynctrace.stopping():
+        return
+    await asynctrace.stopping()
+
+
+async def numbers() -> AsyncIterator[int]:
+    yield 1
+
+
+async def consuming() -> None:
+    async def handle(number: int) -> None: ...
+    async def handle_text(text: str) -> None: ...
+
+    async with asynctrace.worker.Worker(concurrency=8, drain_timeout=1.0) as worker:
+        assert_type(worker, asynctrace.worker.Worker)
+        await worker.consume(numbers(), handle, name="orders", carrier=lambda number: {})
+        await worker.consume(asynctrace.TracedQueue[int](), handle, relation="link")
+        await worker.consume(numbers(), handle, span=lambda n: asynctrace.process({}, str(n)))
+        await worker.consume(numbers(), handle_text)  # type: ignore[arg-type]
+
+
+async def other_queues() -> None:
+    priorities: asyncio.PriorityQueue[int] = asynctrace.TracedPriorityQueue()
+    stack: asyncio.LifoQueue[int] = asynctrace.TracedLifoQueue[int](maxsize=1)
+    await priorities.put(await stack.get())
+    async with asynctrace.TracedPriorityQueue[int]().process() as item:
+        assert_type(item, int)
 
 
 async def queues() -> None:
@@ -169,6 +218,9 @@ def messages() -> None:
         assert_type(sent, Span)
     with asynctrace.process(pairs, "orders", relation="child", attributes={"a": 1}) as taken:
         assert_type(taken, Span)
+    asynctrace.process(None, "orders", message_id="7", redelivered=True, delivery_count=2)
+    with asynctrace.process_batch([pairs, headers, None], "orders", system="kafka") as batch:
+        assert_type(batch, Span)
 
 
 # --- errors --------------------------------------------------------------------------------------

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from opentelemetry import baggage, trace
 from opentelemetry import context as otel_context
 from opentelemetry.trace import SpanKind, StatusCode
 
 from asynctrace.context import span
-from asynctrace.worker import extract, inject, process, publish
+from asynctrace.worker import extract, inject, process, process_batch, publish
 from tests.context.recording import Recording
 
 
@@ -107,3 +109,58 @@ def test_nothing_runs() -> None:
         assert not taken.is_recording()
     inject(headers)
     assert headers == {}
+
+
+def test_batch(traced_spans: Recording) -> None:
+    """One span that begins a trace, linked to every sender; messages without one are counted."""
+    batch = [sent_message(), sent_message()]
+    with span("consumer's own"), process_batch([*batch, None], "orders", system="kafka"):
+        assert baggage.get_all() == {}
+    made = traced_spans.one("process orders")
+    assert (made.kind, made.parent) == (SpanKind.CONSUMER, None)
+    senders = [s.context.span_id for s in traced_spans.spans if s.name == "publish orders"]
+    assert [link.context.span_id for link in made.links] == senders
+    assert made.attributes == {
+        "messaging.operation.name": "process",
+        "messaging.operation.type": "process",
+        "messaging.destination.name": "orders",
+        "messaging.system": "kafka",
+        "messaging.batch.message_count": 3,
+    }
+
+
+def test_failing_batch(traced_spans: Recording) -> None:
+    """Its failure is the span's."""
+    with pytest.raises(KeyError), process_batch([], "orders", attributes={"a": 1}):
+        raise KeyError("x")
+    made = traced_spans.one("process orders")
+    assert (made.attributes["error.type"], made.attributes["a"]) == ("KeyError", 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({}, {}),
+        ({"delivery_count": 1}, {"asynctrace.message.delivery_count": 1}),
+        (
+            {"delivery_count": 3},
+            {"asynctrace.message.delivery_count": 3, "asynctrace.message.redelivered": True},
+        ),
+        ({"redelivered": True}, {"asynctrace.message.redelivered": True}),
+        ({"message_id": "7"}, {"messaging.message.id": "7"}),
+    ],
+)
+def test_redelivery(traced_spans: Recording, given: dict[str, Any], told: dict[str, Any]) -> None:
+    """What the broker knows of the message and of earlier attempts."""
+    with process({}, "orders", **given):
+        pass
+    attributes = traced_spans.one("process orders").attributes
+    assert {name: attributes[name] for name in told} == told
+    assert len(attributes) == 3 + len(told)
+
+
+def test_message_id_of_the_sender(traced_spans: Recording) -> None:
+    """Where it is known before sending."""
+    with publish("orders", {}, message_id="7"):
+        pass
+    assert traced_spans.one("publish orders").attributes["messaging.message.id"] == "7"

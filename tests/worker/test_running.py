@@ -96,7 +96,7 @@ def test_tasks_left_behind_are_cancelled_before_the_flush() -> None:
 
     spans = {made.name: dict(made.attributes or {}) for made in spans_of(main())}
     assert spans == {
-        "background": {"asynctrace.cancellation.reason": "cancelled"},
+        "background": {"asynctrace.cancellation.reason": "shutdown"},
         "clean up": {},
     }
     assert all(task.cancelled() for task in tasks)
@@ -201,7 +201,7 @@ def test_exit_of_a_task_beside_main() -> None:
     assert caught.value.code == 5
     assert tasks.pop().exception() is caught.value
     [made] = exporter.get_finished_spans()
-    assert made.attributes == {"asynctrace.cancellation.reason": "cancelled"}
+    assert made.attributes == {"asynctrace.cancellation.reason": "shutdown"}
 
 
 class SignallingDetector(ResourceDetector):

@@ -22,6 +22,7 @@ class OtlpGrpcExporter:
     """Calls `TraceService/Export`. One connection per host loop, made when it is needed."""
 
     needs_spans = False
+    component_type = "otlp_grpc_span_exporter"
 
     def __init__(
         self, endpoint: Endpoint, tls: ssl.SSLContext | None, *, name: str = "otlp"

@@ -50,6 +50,8 @@ RETRYABLE = frozenset(
     }
 )
 """Whatever else the answer says. RESOURCE_EXHAUSTED is retryable when it says so."""
+_SIZE_CODES = frozenset({Code.RESOURCE_EXHAUSTED, Code.OUT_OF_RANGE})
+_SIZE_SIGNS = ("larger than max", "exceeds maximum size", "too large")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +100,24 @@ def judge(result: Result) -> Outcome:
     retryable = pushback != FORBIDDEN and (
         result.code in RETRYABLE or (result.code is Code.RESOURCE_EXHAUSTED and signal is not None)
     )
+    words = result.message or message
     return Undelivered(
         f"grpc_{result.code.name.lower()}",
-        result.message or message,
+        words,
         retryable=retryable,
         # A delay of nothing says that retrying may help, not that it should be done at once.
         retry_after=(signal or None) if retryable else None,
+        too_large=result.code in _SIZE_CODES and _is_about_size(words),
     )
+
+
+def _is_about_size(words: str) -> bool:
+    """There is no code for it; the servers' words are the only sign.
+
+    grpc-go and grpcio: "received message larger than max", grpc-java: "exceeds maximum size",
+    tonic: "message length too large", as OUT_OF_RANGE in its older releases.
+    """
+    return any(sign in words.lower() for sign in _SIZE_SIGNS)
 
 
 FORBIDDEN = -1.0

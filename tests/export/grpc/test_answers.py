@@ -234,3 +234,19 @@ def test_the_message_may_stand_in_the_details() -> None:
 def test_a_connection_that_broke_may_be_tried_again() -> None:
     """Nobody knows whether the spans arrived; at least once is the promise."""
     assert judge(Lost("gone")) == Undelivered("unreachable", "gone", retryable=True)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (Code.RESOURCE_EXHAUSTED, "grpc: received message larger than max (9 vs. 8)"),
+        (Code.RESOURCE_EXHAUSTED, "SERVER: Received message larger than max (9 vs. 8)"),
+        (Code.RESOURCE_EXHAUSTED, "gRPC message exceeds maximum size 8: 9"),
+        (Code.OUT_OF_RANGE, "Error, message length too large: found 9 bytes, the limit is: 8"),
+    ],
+)
+def test_what_is_too_large_is_told_by_its_words(code: Code, words: str) -> None:
+    """The same code for an exhausted quota is none of it."""
+    assert judge(Answer(code, message=words)).too_large
+    assert not judge(Answer(code, message="quota of the tenant")).too_large
+    assert not judge(Answer(Code.INTERNAL, message=words)).too_large

@@ -1,0 +1,282 @@
+"""aiohttp's client, traced by its own public means, a `TraceConfig`: one CLIENT span per attempt.
+
+A redirect is an attempt of its own, and so is the one that aiohttp refuses to follow: it is told
+before it is looked at. The span ends when the connection is let go: by the end of the body, by
+closing, or by an error. Other than with httpx the span is not current while aiohttp works, and a
+peer is known only of a response whose body is still to come.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from functools import partial
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Final
+
+import aiohttp
+from aiohttp import ClientSession, TraceConfig
+from opentelemetry.context import get_current
+from opentelemetry.trace import Span, SpanKind, get_current_span, set_span_in_context
+from yarl import URL
+
+from asynctrace import metrics, semconv
+from asynctrace._http.client import OPTIONS, PLAIN, Shaping
+from asynctrace._http.suppression import is_suppressed
+from asynctrace.aiohttp._client_hop import (
+    KNOWN_METHODS,
+    Hop,
+    hop_of,
+    identity,
+    is_plain,
+    note,
+    note_sent,
+)
+from asynctrace.aiohttp._client_options import Request, place_of
+from asynctrace.trace.tracer import Tracer
+from asynctrace.tracing import Tracing, running
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from asynctrace.aiohttp._client_options import ClientOptions
+
+SCOPE_NAME: Final = "asynctrace.aiohttp.client"
+
+
+def trace_config(
+    *, tracing: Tracing | None = None, **options: Unpack[ClientOptions]
+) -> TraceConfig:
+    """What traces a session, for `aiohttp.ClientSession(trace_configs=[...])`.
+
+    A request says more of itself by `trace_request_ctx={"asynctrace": {...}}`, with the keys
+    `resend_count` and `url_template`.
+
+    Args:
+        tracing: The :class:`~asynctrace.Tracing` to use; by default the one that runs when a
+            request is sent. While none runs, nothing is traced.
+        options: see :class:`~asynctrace.aiohttp.ClientOptions`.
+
+    Raises:
+        ConfigError: an option cannot be used.
+    """
+    shaping = Shaping.of(options, os.environ, place_of)
+    return _ClientTracing(tracing, shaping or PLAIN).config()
+
+
+def client_session(
+    base_url: str | URL | None = None,
+    *,
+    tracing: Tracing | None = None,
+    trace_configs: Iterable[TraceConfig] | None = None,
+    # Any: the options of a session are listed nowhere but in its constructor.
+    **options: Any,
+) -> ClientSession:
+    """A traced `aiohttp.ClientSession`: a genuine one, with every option that it takes::
+
+        async with asynctrace.aiohttp.client_session("http://orders") as session:
+            async with session.get("/orders/17") as response:
+                order = await response.json()
+
+    Args:
+        tracing: see :func:`trace_config`.
+        trace_configs: Others than ours, which comes first.
+        options: those of `aiohttp.ClientSession`, and of :func:`trace_config`.
+    """
+    ours: Any = {name: options.pop(name) for name in OPTIONS & options.keys()}
+    configs = [trace_config(tracing=tracing, **ours), *(trace_configs or ())]
+    return ClientSession(base_url, trace_configs=configs, **options)
+
+
+class _ClientTracing:
+    """The listener of a session."""
+
+    def __init__(self, tracing: Tracing | None, shaping: Shaping) -> None:
+        self._given = tracing
+        self.shaping = shaping
+        self._adopted: Tracing | None = None
+        self._metrics: metrics.ClientMetrics | None = None
+
+    def config(self) -> TraceConfig:
+        config = TraceConfig()
+        config.on_request_start.append(self._started)
+        config.on_request_redirect.append(self._redirected)
+        config.on_request_end.append(self._ended)
+        config.on_request_exception.append(self._failed)
+        if self.shaping.phases:
+            for signal, phase, begins in (
+                (config.on_connection_queued_start, "pool_wait", True),
+                (config.on_connection_queued_end, "pool_wait", False),
+                (config.on_connection_create_start, "connect", True),
+                (config.on_connection_create_end, "connect", False),
+            ):
+                signal.append(partial(note, phase, begins))
+            config.on_connection_create_end.append(partial(note, "send", True))
+            config.on_connection_reuseconn.append(partial(note, "send", True))
+            config.on_request_headers_sent.append(note_sent)
+            config.on_request_chunk_sent.append(note_sent)
+        return config
+
+    # ---- what aiohttp tells
+
+    async def _started(self, session: ClientSession, state: SimpleNamespace, told: Request) -> None:
+        tracing = running() if self._given is None else self._given
+        if tracing is None or is_suppressed(get_current()):
+            return
+        try:
+            hop = self._begin(tracing, told, *_said(state), theirs=_has_context(tracing, told))
+        except Exception as error:
+            tracing.tracer_provider.fault("aiohttp client request", error)
+            return
+        if hop is not None:
+            state.asynctrace = hop
+            await self._enrich("enrich_request", hop, hop.span, told)
+
+    async def _redirected(
+        self,
+        session: ClientSession,
+        state: SimpleNamespace,
+        told: aiohttp.TraceRequestRedirectParams,
+    ) -> None:
+        hop = hop_of(state)
+        if hop is None:
+            return
+        try:
+            hop.received(told.response)
+            hop.end(told.response.content.total_bytes if is_plain(told.response) else None)
+            after = _request_after(told)
+            state.asynctrace = following = self._begin(
+                hop.tracing, after, hop.count + 1, None, theirs=hop.theirs
+            )
+        except Exception as error:
+            hop.fault("aiohttp client redirect", error)
+            return
+        if following is not None:
+            await self._enrich("enrich_request", following, following.span, after)
+
+    async def _ended(
+        self, session: ClientSession, state: SimpleNamespace, told: aiohttp.TraceRequestEndParams
+    ) -> None:
+        hop = hop_of(state)
+        if hop is None:
+            return
+        response = told.response
+        await self._enrich("enrich_response", hop, hop.span, hop.request, response)
+        try:
+            hop.received(response)
+            hop.follow(response)
+        except Exception as error:
+            hop.fault("aiohttp client response", error)
+            hop.end(None)
+
+    async def _failed(
+        self,
+        session: ClientSession,
+        state: SimpleNamespace,
+        told: aiohttp.TraceRequestExceptionParams,
+    ) -> None:
+        hop = hop_of(state)
+        if hop is not None:
+            hop.fail(told.exception)
+
+    # ---- what is done
+
+    def _begin(
+        self,
+        tracing: Tracing,
+        request: Request,
+        count: int,
+        template: str | None,
+        *,
+        theirs: bool,
+    ) -> Hop | None:
+        """Start the span of an attempt, and put its context into the headers to be sent."""
+        fault = tracing.tracer_provider.fault
+        shaping = self.shaping
+        try:
+            if shaping.skip is not None and shaping.skip(request):
+                return None
+        except Exception as error:
+            fault("skip", error)
+        if tracing is not self._adopted:
+            meter = metrics.meter(SCOPE_NAME)
+            self._metrics = None if meter is None else metrics.ClientMetrics(meter)
+            self._adopted = tracing
+        method = request.method if request.method in KNOWN_METHODS else semconv.OTHER_METHOD
+        tracer = tracing.get_tracer(SCOPE_NAME, schema_url=semconv.SCHEMA_URL)
+        name = semconv.span_name(method, template)
+        build = partial(_describe, shaping, count, template)
+        context = get_current()
+        if isinstance(tracer, Tracer):
+            parent = get_current_span(context)
+            span: Span = tracer.start_lazily(
+                name, SpanKind.CLIENT, parent, build, request, context=context
+            )
+        else:
+            span = tracer.start_span(name, context, SpanKind.CLIENT, build(request))
+        hop = Hop(tracing, shaping, self._metrics, span, request, count, theirs)
+        try:
+            if not theirs and shaping.may_carry_context(request):
+                headers: dict[str, str] = {}
+                tracing.propagator.inject(headers, set_span_in_context(span, context))
+                for name, value in headers.items():
+                    if name != "baggage" or name not in request.headers:
+                        request.headers[name] = value
+        except Exception as error:
+            fault("propagate_to", error)
+        return hop
+
+    async def _enrich(self, option: str, hop: Hop, *args: object) -> None:
+        hook = getattr(self.shaping, option)
+        if hook is not None and hop.span.is_recording():
+            try:
+                answer = hook(*args)
+                if answer is not None:
+                    await answer
+            except Exception as error:
+                hop.fault(option, error)
+
+
+def _said(state: SimpleNamespace) -> tuple[int, str | None]:
+    """What the caller says of a request: which attempt it is, and the template of its URL."""
+    context = state.trace_request_ctx
+    said = context.get("asynctrace") if isinstance(context, Mapping) else None
+    if not isinstance(said, Mapping):
+        return 0, None
+    count, template = said.get("resend_count"), said.get("url_template")
+    return (
+        count if type(count) is int and count > 0 else 0,
+        template if isinstance(template, str) and template else None,
+    )
+
+
+def _has_context(tracing: Tracing, request: Request) -> bool:
+    """Whether the caller has put a trace context into the headers, which then stays."""
+    fields = tracing.propagator.fields - {"tracestate", "baggage"}
+    return any(field in request.headers for field in fields)
+
+
+def _describe(
+    shaping: Shaping, count: int, template: str | None, request: Request
+) -> semconv.Attributes:
+    method, original, url, host, port = identity(request)
+    described = semconv.client_request(method, original, shaping.url(url), host, port)
+    if count:
+        described[semconv.HTTP_REQUEST_RESEND_COUNT] = count
+    if template is not None:
+        described[semconv.URL_TEMPLATE] = template
+    if shaping.request_headers is not None:
+        described.update(shaping.request_headers.attributes(request.headers.items()))
+    return described
+
+
+def _request_after(told: aiohttp.TraceRequestRedirectParams) -> Request:
+    """The request that follows a redirect, with the headers that are about to be sent again."""
+    response = told.response
+    location = response.headers.get("Location") or response.headers.get("URI") or ""
+    becomes_get = (response.status == 303 and told.method != "HEAD") or (
+        response.status in {301, 302} and told.method == "POST"
+    )
+    return Request(
+        "GET" if becomes_get else told.method, told.url.join(URL(location)), told.headers
+    )

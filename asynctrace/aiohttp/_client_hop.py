@@ -1,0 +1,216 @@
+"""One attempt of aiohttp's client: its span, from the request to the end of the response's body."""
+
+from __future__ import annotations
+
+import os
+import sys
+import weakref
+from asyncio import CancelledError
+from functools import partial
+from time import perf_counter
+from types import SimpleNamespace
+from typing import Any, Final
+
+from aiohttp import ClientConnectionError, ClientResponse, ClientSession
+from opentelemetry.trace import Span, StatusCode
+
+from asynctrace import metrics, semconv
+from asynctrace._http.client import Shaping
+from asynctrace.aiohttp._client_options import Request
+from asynctrace.context import tell_outcome
+from asynctrace.trace.span import Span as OurSpan
+from asynctrace.tracing import Tracing
+
+KNOWN_METHODS: Final = semconv.known_methods(os.environ)
+
+
+class Hop:
+    """One attempt: its span, until it is ended once."""
+
+    def __init__(
+        self,
+        tracing: Tracing,
+        shaping: Shaping,
+        measured: metrics.ClientMetrics | None,
+        span: Span,
+        request: Request,
+        count: int,
+        theirs: bool,
+    ) -> None:
+        self.tracing = tracing
+        self.fault = tracing.tracer_provider.fault
+        self.span = span
+        self.request = request
+        self.count = count
+        self.theirs = theirs
+        """Whether the caller has put a trace context of its own into the headers."""
+        self.phases: dict[str, float] = {}
+        self.begun: dict[str, float] = {}
+        self._shaping = shaping
+        self._metrics = measured
+        self._start = perf_counter()
+        self._known: semconv.Attributes = {}
+        self._is_over = False
+
+    def received(self, response: ClientResponse) -> None:
+        """The headers of the response are there."""
+        version = response.version
+        told = semconv.client_response(response.status, None)
+        if version is not None:
+            told[semconv.NETWORK_PROTOCOL_VERSION] = f"{version.major}.{version.minor}"
+        self._known = dict(told)
+        told[semconv.TIME_TO_HEADERS] = perf_counter() - self._start
+        told.update(_peer(response))
+        if self._shaping.response_headers is not None:
+            told.update(self._shaping.response_headers.attributes(response.headers.items()))
+        self._note_receiving()
+        self._set(told)
+        if semconv.is_client_error(response.status) and self.span.is_recording():
+            self.span.set_status(StatusCode.ERROR)
+
+    def follow(self, response: ClientResponse) -> None:
+        """End with the response's body, which may be here already."""
+        connection = response.connection
+        if self._shaping.end_at_headers or response.status == 101:
+            self.end(None)
+        elif connection is None:
+            self.end(response.content.total_bytes if is_plain(response) else None)
+        else:
+            # Not the response itself: it is to be collected when nobody wants it any more.
+            plain, alive = is_plain(response), weakref.ref(response)
+            connection.add_callback(partial(self._released, response.content, plain, alive))
+
+    def _released(self, content: Any, plain: bool, alive: weakref.ref[ClientResponse]) -> None:
+        """The connection of the response has been let go."""
+        size = content.total_bytes if plain else None
+        if content.is_eof() and content.exception() is None:
+            self.end(size)
+            return
+        # In `read()`, and at the end of an `async with`, the connection is let go while what went
+        # wrong is being handled. To content that is let go early aiohttp gives the base class of
+        # its errors; what breaks by itself has a class of its own.
+        handled, broken = sys.exc_info()[1], content.exception()
+        if isinstance(handled, CancelledError):
+            self.fail(handled, size)
+        elif broken is not None and type(broken) is not ClientConnectionError:
+            self.fail(broken, size)
+        else:
+            end = "closed" if alive() is not None else "abandoned"
+            self.end(size, {semconv.RESPONSE_BODY_END: end})
+
+    def end(self, size: int | None, told: semconv.Attributes | None = None) -> None:
+        told = {} if told is None else told
+        if size is not None:
+            told[semconv.HTTP_RESPONSE_BODY_SIZE] = size
+        self._end(told)
+
+    def fail(self, error: BaseException, size: int | None = None) -> None:
+        if self._is_over:
+            return
+        tell_outcome(self.span, error)
+        if isinstance(error, Exception):
+            self._known[semconv.ERROR_TYPE] = semconv.error_type(type(error))
+        self.end(size)
+
+    def _end(self, told: semconv.Attributes) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        now = perf_counter()
+        for phase, begun in self.begun.items():
+            self.phases[phase] = self.phases.get(phase, 0.0) + now - begun
+        for phase, seconds in self.phases.items():
+            told[semconv.HTTP_PHASES[phase]] = seconds
+        self._set(told)
+        if self.span.is_recording():
+            self.span.end()
+        if self._metrics is not None:
+            kind = semconv.client_request(*identity(self.request))
+            del kind[semconv.URL_FULL]
+            kind.pop(semconv.HTTP_REQUEST_METHOD_ORIGINAL, None)
+            kind[semconv.URL_SCHEME] = self.request.url.scheme
+            record = self._metrics.record
+            if told.get(semconv.RESPONSE_BODY_END) == "abandoned":
+                record = self._metrics.record_later
+            record(now - self._start, {**kind, **self._known})
+
+    def _set(self, told: semconv.Attributes) -> None:
+        if isinstance(self.span, OurSpan):
+            if self.span.is_recording():
+                self.span.update_trusted(told)
+        else:
+            self.span.set_attributes(told)
+
+    def _note_receiving(self) -> None:
+        if self._shaping.phases:
+            stop(self, "send")
+            stop(self, "wait")
+            self.begun["receive"] = perf_counter()
+
+    def __repr__(self) -> str:
+        return f"<Hop {self.request.method} {'ended' if self._is_over else 'open'}>"
+
+
+def hop_of(state: SimpleNamespace) -> Hop | None:
+    hop = getattr(state, "asynctrace", None)
+    return hop if isinstance(hop, Hop) else None
+
+
+def identity(request: Request) -> tuple[str, str | None, str, str, int | None]:
+    known = request.method in KNOWN_METHODS
+    url = request.url
+    return (
+        request.method if known else semconv.OTHER_METHOD,
+        None if known else request.method,
+        str(url),
+        url.raw_host or "",
+        url.port,
+    )
+
+
+def is_plain(response: ClientResponse) -> bool:
+    """Whether the bytes that are counted are those of the wire."""
+    return "Content-Encoding" not in response.headers
+
+
+def _peer(response: ClientResponse) -> semconv.Attributes:
+    connection = response.connection
+    transport = None if connection is None else connection.transport
+    address = None if transport is None else transport.get_extra_info("peername")
+    if isinstance(address, tuple) and len(address) >= 2:
+        return {
+            semconv.NETWORK_PEER_ADDRESS: str(address[0]),
+            semconv.NETWORK_PEER_PORT: int(address[1]),
+        }
+    if isinstance(address, str) and address:
+        return {semconv.NETWORK_PEER_ADDRESS: address, semconv.NETWORK_TRANSPORT: "unix"}
+    return {}
+
+
+# --- phases ---------------------------------------------------------------------------------------
+
+
+async def note(
+    phase: str, begins: bool, session: ClientSession, state: SimpleNamespace, told: object
+) -> None:
+    hop = hop_of(state)
+    if hop is not None:
+        if begins:
+            hop.begun[phase] = perf_counter()
+        else:
+            stop(hop, phase)
+
+
+async def note_sent(session: ClientSession, state: SimpleNamespace, told: object) -> None:
+    """Headers or a part of the body have been sent; the last to be sent is where waiting begins."""
+    hop = hop_of(state)
+    if hop is not None and "receive" not in hop.begun:
+        now = perf_counter()
+        hop.phases["send"] = now - hop.begun.get("send", now)
+        hop.begun["wait"] = now
+
+
+def stop(hop: Hop, phase: str) -> None:
+    begun = hop.begun.pop(phase, None)
+    if begun is not None and (phase != "send" or phase not in hop.phases):
+        hop.phases[phase] = hop.phases.get(phase, 0.0) + perf_counter() - begun

@@ -1,0 +1,214 @@
+"""One request on its way out: from the handler's response or error to the end of its span.
+
+Most requests never get here: a recorded one that is answered by bytes is ended in line, by the
+middleware, and one that is not recorded has nothing to tell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from aiohttp import web
+from opentelemetry.trace import Span
+
+from asynctrace import semconv
+from asynctrace.aiohttp._body import meter_body, meter_of, size_of
+from asynctrace.aiohttp._ending import (
+    Outcome,
+    Reason,
+    Situation,
+    is_one_write,
+    of_exception,
+    of_response,
+    of_unsent,
+    tell,
+    was_sent,
+)
+from asynctrace.aiohttp._holds import Holds
+from asynctrace.aiohttp._websocket import conversation_of
+from asynctrace.context import ContextToken, detach
+
+
+class Server(Protocol):
+    """What an exchange wants to know of the server."""
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the server has begun to shut down."""
+
+    @property
+    def holds(self) -> Holds:
+        """The requests that are not over before their spans are delivered."""
+
+    def fault(self, where: str, error: Exception) -> None:
+        """Count and log an error of ours that the request does not get to see."""
+
+
+class Exchange:
+    """A request whose span is started and current, until it is ended exactly once."""
+
+    __slots__ = ("_response", "_server", "_token", "request", "span")
+
+    def __init__(
+        self, server: Server, request: web.Request, span: Span, token: ContextToken
+    ) -> None:
+        self._server = server
+        self.request = request
+        self.span = span
+        self._token = token
+        self._response: web.StreamResponse | None = None
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.request.method} {self.request.path}>"
+
+    def responded(self, response: object) -> None:
+        """The handler returned, or raised, `response`.
+
+        Where sending takes time, the span ends with the task that aiohttp runs the request in, and
+        stays current until then, because the body may be made by the caller's code.
+        """
+        outcome = None
+        try:
+            if not isinstance(response, web.StreamResponse):  # aiohttp answers 500 in its place
+                outcome = of_response(500)
+            elif self._may_end_early(response):
+                self._response = response
+                if self.request.transport is not None:
+                    outcome = of_response(response.status)
+                else:
+                    outcome = of_unsent(self._why_closed(), None)
+            elif (task := asyncio.current_task()) is not None:
+                self._response = response
+                if not response.prepared:
+                    meter_body(self.request)
+                task.add_done_callback(self._sent)
+                if self._server.holds:
+                    self._server.holds.postpone(self)
+                return
+        except Exception as error:
+            self._server.fault("aiohttp response", error)
+        self._end(outcome)
+        detach(self._token)
+
+    def failed(self, error: BaseException) -> None:
+        """The same for a handler that raised `error`."""
+        if isinstance(error, web.HTTPException):
+            self.responded(error)
+            return
+        self._end(self._of_error(error))
+        detach(self._token)
+
+    def _of_error(self, error: BaseException) -> Outcome | None:
+        try:
+            answered = not _is_closed(self.request) and self.request.writer.output_size == 0
+            return self._of_failure(error, answered=answered)
+        except Exception as fault:
+            self._server.fault("aiohttp failure", fault)
+            return None
+
+    def _may_end_early(self, response: web.StreamResponse) -> bool:
+        return is_one_write(response)
+
+    def sent_already(self) -> None:
+        """The response is out, or all of it but its end; the task has something else to do."""
+        task = asyncio.current_task()
+        if task is not None:
+            task.remove_done_callback(self._sent)
+        self._end_sent(None)
+
+    def _sent(self, task: asyncio.Task[object]) -> None:
+        """The request's task is done: for a response that was not ready when the handler was."""
+        self._end_sent(asyncio.CancelledError() if task.cancelled() else task.exception())
+
+    def _end_sent(self, error: BaseException | None) -> None:
+        outcome = None
+        response = self._response
+        try:
+            assert response is not None
+            status_sent = response.status if response.prepared else None
+            if error is not None:
+                outcome = self._of_failure(error, status_sent=status_sent)
+            elif self._is_broken_off():
+                outcome = of_unsent(self._why_closed(), status_sent)
+            elif was_sent(response) or not _is_closed(self.request):
+                outcome = of_response(response.status).and_also(self._of_body(response))
+            else:
+                outcome = of_unsent(self._why_closed(), status_sent)
+        except Exception as fault:
+            self._server.fault("aiohttp response", fault)
+        self._end(outcome)
+
+    def _of_failure(
+        self, error: BaseException, *, answered: bool = False, status_sent: int | None = None
+    ) -> Outcome:
+        stops = self._is_stopped() and not _is_lost(self.request)
+        situation = Situation(
+            client_left=_is_closed(self.request) and not stops,
+            server_stops=stops,
+            answered=answered,
+            status_sent=status_sent,
+        )
+        return of_exception(error, situation)
+
+    def _is_broken_off(self) -> bool:
+        """Whether a WebSocket's connection broke without a closing handshake."""
+        conversation = conversation_of(self.request)
+        return conversation is not None and conversation.is_lost
+
+    def _of_body(self, response: web.StreamResponse) -> semconv.Attributes:
+        if isinstance(response, web.WebSocketResponse):
+            return {}
+        attributes: semconv.Attributes = {}
+        meter = meter_of(self.request)
+        size = size_of(self.request, response, meter)
+        if size is not None:
+            attributes[semconv.HTTP_RESPONSE_BODY_SIZE] = size
+        started = getattr(self.span, "start_time", None)
+        if meter is not None and isinstance(started, int):
+            attributes[semconv.TIME_TO_FIRST_BYTE] = max(0, meter.begun - started) / 1e9
+        return attributes
+
+    def _why_closed(self) -> Reason:
+        return "shutdown" if self._is_stopped() else "client_disconnect"
+
+    def _is_stopped(self) -> bool:
+        """Whether the server shuts down, and the connection's task was cancelled: not the request's
+        own alone, as the application may do.
+        """
+        task: asyncio.Task[None] | None = self.request.task  # None once the connection has ended
+        return self._server.stopping and (task is None or task.cancelling() > 0)
+
+    def _end(self, outcome: Outcome | None) -> None:
+        """Tell the outcome, unless ours failed to make one, and end the span."""
+        span = self.span
+        conversation = conversation_of(self.request)
+        if conversation is not None:
+            spoken = conversation.end()
+            outcome = outcome and outcome.and_also(spoken)
+        if not span.is_recording():  # the handler ended it, and it is left alone
+            return
+        if outcome is not None:
+            try:
+                tell(span, outcome)
+            except Exception as error:
+                self._server.fault("aiohttp outcome", error)
+        try:
+            span.end()
+        except Exception as error:  # not by a span of ours
+            self._server.fault("aiohttp end", error)
+
+
+def _is_closed(request: web.Request) -> bool:
+    transport = request.transport
+    return transport is None or transport.is_closing()
+
+
+def _is_lost(request: web.Request) -> bool:
+    """Whether the client closed the connection, when it could also be the server that did.
+
+    At its shutdown aiohttp drops the transport as it does for a client that left, and then only
+    this private name tells them apart: it is cleared when the connection is lost, and the server's
+    own closing is noticed a step later. Without the name it is taken for the server, which closes.
+    """
+    return getattr(request.protocol, "_manager", ...) is None

@@ -1,0 +1,217 @@
+"""What OpenTelemetry's conventions have an SDK tell of itself: the `otel.sdk.*` metrics.
+
+https://opentelemetry.io/docs/specs/semconv/otel/sdk-metrics/
+
+All of them are observed: whoever collects metrics asks, and gets the figures that are kept anyway.
+So they cost nothing where there is no meter provider and nothing per span where there is one. They
+begin when a provider is set, also if that is after `init`.
+
+Not among them are those that would cost something per span or per request: `otel.sdk.span.started`
+and `otel.sdk.exporter.operation.duration`.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import count
+from typing import Final, Protocol, TypeAlias
+
+from opentelemetry import metrics
+from opentelemetry.metrics import CallbackOptions, Meter, Observation
+from opentelemetry.trace import TraceFlags
+
+from asynctrace import semconv
+from asynctrace.trace.span import Span
+
+from .adapters import SyncExporterAdapter
+from .contracts import Exporter
+from .reports import ExporterStatistics
+
+_PROCESSOR: Final = "batching_span_processor"
+_OTHER: Final = "_OTHER"
+"""The conventions' word for an error that has no short name."""
+
+_Attributes: TypeAlias = Mapping[str, str]
+
+
+class Delivering(Protocol):
+    """A pipeline, as far as it is observed."""
+
+    exporter: Exporter
+
+    @property
+    def capacity(self) -> int: ...
+    def statistics(self) -> ExporterStatistics: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Component:
+    """A pipeline and under which names it is told of: as a processor and as an exporter."""
+
+    pipeline: Delivering
+    processor: _Attributes
+    exporter: _Attributes
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """What is observed for as long as its owner, a `Tracing`, exists."""
+
+    owner: weakref.ref[object]
+    components: tuple[_Component, ...]
+    open_spans: Callable[[], Iterable[Span]]
+
+
+class SelfMetrics:
+    """The instruments of one meter, and whom they observe."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._watched: tuple[_Watched, ...] = ()
+        rising = meter.create_observable_counter
+        level = meter.create_observable_up_down_counter
+        for create, name, observe, description in (
+            (level, semconv.SDK_SPAN_LIVE, self._live, "Recording spans that have not ended."),
+            (
+                level,
+                semconv.SDK_PROCESSOR_SPAN_QUEUE_SIZE,
+                self._queue_size,
+                "Spans in the queue of a processor.",
+            ),
+            (
+                level,
+                semconv.SDK_PROCESSOR_SPAN_QUEUE_CAPACITY,
+                self._queue_capacity,
+                "Spans that the queue of a processor can hold.",
+            ),
+            (
+                rising,
+                semconv.SDK_PROCESSOR_SPAN_PROCESSED,
+                self._processed,
+                "Spans that a processor is done with: handed to the exporter, or dropped.",
+            ),
+            (
+                level,
+                semconv.SDK_EXPORTER_SPAN_INFLIGHT,
+                self._in_flight,
+                "Spans that an exporter was given and has not settled.",
+            ),
+            (
+                rising,
+                semconv.SDK_EXPORTER_SPAN_EXPORTED,
+                self._exported,
+                "Spans whose export has ended, with success or without.",
+            ),
+        ):
+            create(name, callbacks=[observe], unit="{span}", description=description)
+
+    def watch(
+        self,
+        owner: object,
+        pipelines: Iterable[Delivering],
+        open_spans: Callable[[], Iterable[Span]],
+    ) -> None:
+        """Observe what belongs to `owner`, which is held weakly."""
+        self.forget(owner)
+        components = tuple(self._components(pipelines))
+        # Replaced, not changed: a reader's thread may be going through it.
+        self._watched = *self._watched, _Watched(weakref.ref(owner), components, open_spans)
+
+    def forget(self, owner: object) -> None:
+        """Observe it no longer; silent when it was not."""
+        gone = owner, None
+        self._watched = tuple(kept for kept in self._watched if kept.owner() not in gone)
+
+    def _components(self, pipelines: Iterable[Delivering]) -> Iterator[_Component]:
+        """Names of a type and a number, the lowest that is free, so that they come again."""
+        taken = {
+            attributes[semconv.OTEL_COMPONENT_NAME]
+            for watched in self._watched
+            for component in watched.components
+            for attributes in (component.processor, component.exporter)
+        }
+
+        def named(kind: str) -> _Attributes:
+            name = next(name for number in count() if (name := f"{kind}/{number}") not in taken)
+            taken.add(name)
+            return {semconv.OTEL_COMPONENT_TYPE: kind, semconv.OTEL_COMPONENT_NAME: name}
+
+        for pipeline in pipelines:
+            yield _Component(pipeline, named(_PROCESSOR), named(component_type(pipeline.exporter)))
+
+    # ---- callbacks, in the thread of whoever collects
+
+    def _alive(self) -> Iterator[_Watched]:
+        return (watched for watched in self._watched if watched.owner() is not None)
+
+    def _each(self) -> Iterator[tuple[_Component, ExporterStatistics]]:
+        for watched in self._alive():
+            for component in watched.components:
+                yield component, component.pipeline.statistics()
+
+    def _live(self, _: CallbackOptions) -> Iterator[Observation]:
+        # One observation for each set of attributes: the spans of several tracings add up.
+        spans = Counter(
+            bool(span._trace_flags & TraceFlags.SAMPLED)
+            for watched in self._alive()
+            for span in watched.open_spans()
+        )
+        for sampled, number in spans.items():
+            result = "RECORD_AND_SAMPLE" if sampled else "RECORD_ONLY"
+            yield Observation(number, {semconv.OTEL_SPAN_SAMPLING_RESULT: result})
+
+    def _queue_size(self, _: CallbackOptions) -> Iterator[Observation]:
+        for component, figures in self._each():
+            yield Observation(figures.queued, component.processor)
+
+    def _queue_capacity(self, _: CallbackOptions) -> Iterator[Observation]:
+        for watched in self._alive():
+            for component in watched.components:
+                yield Observation(component.pipeline.capacity, component.processor)
+
+    def _processed(self, _: CallbackOptions) -> Iterator[Observation]:
+        for component, figures in self._each():
+            dropped = sum(figures.dropped.values())
+            handed_on = figures.accepted - figures.queued - dropped
+            yield Observation(handed_on, component.processor)
+            for reason, number in figures.dropped.items():
+                yield Observation(number, {**component.processor, semconv.ERROR_TYPE: reason})
+
+    def _in_flight(self, _: CallbackOptions) -> Iterator[Observation]:
+        for component, figures in self._each():
+            yield Observation(figures.in_flight, component.exporter)
+
+    def _exported(self, _: CallbackOptions) -> Iterator[Observation]:
+        for component, figures in self._each():
+            yield Observation(figures.exported + figures.replayed, component.exporter)
+            if figures.failed:
+                yield Observation(
+                    figures.failed, {**component.exporter, semconv.ERROR_TYPE: _OTHER}
+                )
+
+    def __repr__(self) -> str:
+        return f"<SelfMetrics of {len(list(self._alive()))} tracings>"
+
+
+def component_type(exporter: Exporter) -> str:
+    """What the conventions call an exporter: a name of theirs, or that of its class."""
+    known: object = getattr(exporter, "component_type", None)
+    if isinstance(known, str):
+        return known
+    kind = type(exporter.exporter if isinstance(exporter, SyncExporterAdapter) else exporter)
+    if kind.__module__.startswith("opentelemetry.exporter.zipkin."):
+        return "zipkin_http_span_exporter"
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+_process: SelfMetrics | None = None
+
+
+def of_process() -> SelfMetrics:
+    """The one of the process's meter provider, present or still to come."""
+    global _process
+    if _process is None:
+        _process = SelfMetrics(metrics.get_meter("asynctrace", schema_url=semconv.SCHEMA_URL))
+    return _process

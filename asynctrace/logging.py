@@ -1,0 +1,171 @@
+"""Log records that say in which span they were written.
+
+::
+
+    asynctrace.logging.install()
+    logging.basicConfig(format=asynctrace.logging.FORMAT)
+
+============================  =====================================================================
+`install`                     for every record of the process
+`TraceFilter`                 for the records of one logger or handler
+`TraceFormatter`              a formatter whose records have the fields in any case
+`fields`                      what other logging libraries need: the fields as a dict
+============================  =====================================================================
+
+The fields are `FIELDS`: ``trace_id`` and ``span_id`` in hexadecimal, ``""`` outside of any span;
+``trace_sampled``, whether the span is sent; and ``service``, the name of the running tracing's
+service. They are those of the span that was current when the record was made, whichever thread
+formats it.
+
+An installed record keeps a reference to the span and works the fields out when it is formatted, or
+when one of them is asked for: a record that no handler formats costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry import trace as trace_api
+
+from asynctrace.trace import delegate
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+__all__ = ["FIELDS", "FORMAT", "TraceFilter", "TraceFormatter", "fields", "install", "uninstall"]
+
+FIELDS = ("trace_id", "span_id", "trace_sampled", "service")
+FORMAT = "%(asctime)s %(levelname)s %(name)s trace_id=%(trace_id)s span_id=%(span_id)s %(message)s"
+
+_replaced: Callable[..., logging.LogRecord] | None = None
+
+
+def fields(span: Span | None = None) -> dict[str, str | bool]:
+    """The fields of `span`, by default of the current one."""
+    context = (trace_api.get_current_span() if span is None else span).get_span_context()
+    service = _service()
+    if not context.is_valid:
+        return {"trace_id": "", "span_id": "", "trace_sampled": False, "service": service}
+    return {
+        "trace_id": f"{context.trace_id:032x}",
+        "span_id": f"{context.span_id:016x}",
+        "trace_sampled": bool(context.trace_flags & 1),
+        "service": service,
+    }
+
+
+def install() -> None:
+    """Give every log record of this process the fields. A second call does nothing.
+
+    It sets the record factory of ``logging``, around the one that is there.
+    """
+    global _replaced
+    if _replaced is not None:
+        return
+    _replaced = logging.getLogRecordFactory()
+    if _replaced is logging.LogRecord:
+        logging.setLogRecordFactory(TracedRecord)
+    else:
+        logging.setLogRecordFactory(_Around(_replaced))
+
+
+def uninstall() -> None:
+    """Put back the record factory of before, unless somebody has replaced ours."""
+    global _replaced
+    factory = logging.getLogRecordFactory()
+    if _replaced is not None and (factory is TracedRecord or isinstance(factory, _Around)):
+        logging.setLogRecordFactory(_replaced)
+    _replaced = None
+
+
+class TracedRecord(logging.LogRecord):
+    """A log record with the fields, worked out when they are wanted.
+
+    Formatters read a record's ``__dict__``, but not before they have asked for the message.
+    """
+
+    # Beside the __dict__: what is in there, some formatters print.
+    __slots__ = ("_span",)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._span: Span | None = trace_api.get_current_span()
+
+    def getMessage(self) -> str:  # noqa: N802 (logging's name)
+        self._work_out()
+        return super().getMessage()
+
+    def __getattr__(self, name: str) -> Any:
+        # Only called for what is not there.
+        if name in FIELDS and self._span is not None:
+            self._work_out()
+            return self.__dict__[name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._work_out()
+        return self.__dict__
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._span = None
+
+    def _work_out(self) -> None:
+        span, self._span = self._span, None
+        if span is not None:
+            # What `extra` or a filter has set stays.
+            self.__dict__.update({**fields(span), **self.__dict__})
+
+
+class TraceFilter(logging.Filter):
+    """Lets every record pass, and gives it the fields of the current span::
+
+        handler.addFilter(asynctrace.logging.TraceFilter())
+
+    Put it where the record is made: on a logger, or on a handler that is called there.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        _fill(record)
+        return True
+
+
+class TraceFormatter(logging.Formatter):
+    """A formatter, by default of `FORMAT`, whose records have the fields in any case.
+
+    A record that comes without is given those of the current span.
+    """
+
+    def __init__(self, fmt: str | None = FORMAT, *args: Any, **kwargs: Any) -> None:
+        super().__init__(fmt, *args, **kwargs)
+
+    def format(self, record: logging.LogRecord) -> str:
+        _fill(record)
+        return super().format(record)
+
+
+class _Around:
+    """A record factory around one that somebody else has set."""
+
+    def __init__(self, factory: Callable[..., logging.LogRecord]) -> None:
+        self._factory = factory
+
+    def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = self._factory(*args, **kwargs)
+        _fill(record)
+        return record
+
+
+def _fill(record: logging.LogRecord) -> None:
+    if isinstance(record, TracedRecord):
+        record._work_out()  # those of its own span
+    elif not hasattr(record, "trace_id"):
+        for name, value in fields().items():
+            setattr(record, name, value)
+
+
+def _service() -> str:
+    provider = delegate.active()
+    return "" if provider is None else str(provider.resource.attributes.get("service.name", ""))

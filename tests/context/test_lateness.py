@@ -1,0 +1,97 @@
+"""A child that starts long after its parent ended is noted once, with a hint."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from asynctrace.context import create_task, span, traced
+from tests.context.recording import Recording, recording
+
+
+class Clock:
+    """Nanoseconds that pass when they are told to."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000_000_000
+
+    def __call__(self) -> int:
+        return self.now
+
+
+@pytest.fixture
+def clock(traced_spans: Recording) -> Clock:
+    clock = Clock()
+    traced_spans.tracer_provider._core.clock = clock
+    return clock
+
+
+@traced(name="late")
+async def late() -> None:
+    pass
+
+
+async def start_late(clock: Clock, seconds: float, relation: str = "child") -> None:
+    go = asyncio.Event()
+
+    async def work() -> None:
+        await go.wait()
+        await late()
+
+    with span("request"):
+        task = create_task(work(), relation=relation)  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+    clock.now += int(seconds * 1e9)
+    go.set()
+    await task
+
+
+async def test_noted_once(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """With both names, the time between, and what to do; a second time nothing is said."""
+    await start_late(clock, 2.5)
+    await start_late(clock, 2.5)
+    [record] = caplog.records
+    message = record.getMessage()
+    assert "'late' was started 2.5 s after its parent 'request' had ended" in message
+    assert "relation='link'" in message
+
+
+async def test_once_per_tracing(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """Another life of tracing notes its own."""
+    await start_late(clock, 2)
+    with recording() as record:
+        record.tracer_provider._core.clock = clock
+        await start_late(clock, 2)
+    assert len(caplog.records) == 2
+
+
+@pytest.mark.parametrize(("seconds", "relation"), [(0.5, "child"), (60, "detached"), (0, "link")])
+async def test_nothing_to_note(
+    clock: Clock, caplog: pytest.LogCaptureFixture, seconds: float, relation: str
+) -> None:
+    """Soon after, or not a child at all."""
+    await start_late(clock, seconds, relation)
+    assert caplog.records == []
+
+
+async def test_generator(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """The span of a generator is noted like any other."""
+
+    @traced(name="rows")
+    def rows() -> object:
+        yield 1
+
+    go = asyncio.Event()
+
+    async def work() -> None:
+        await go.wait()
+        list(rows())  # type: ignore[call-overload]
+
+    with span("request"):
+        task = create_task(work())
+        await asyncio.sleep(0)
+    clock.now += 5_000_000_000
+    go.set()
+    await task
+    assert "'rows'" in caplog.text
