@@ -23,9 +23,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from asynctrace import aiohttp, httpx, logging, worker
-    from asynctrace.aiohttp import setup
+    from asynctrace.aiohttp import flush_after, setup
     from asynctrace.context import baggage, create_task, span, stopping, traced
     from asynctrace.errors import AsyncTraceError, ConfigError, LifecycleError
+    from asynctrace.export.console import ConsoleExporter
+    from asynctrace.export.file import OtlpFileExporter
     from asynctrace.httpx import create_client, instrument
     from asynctrace.initialization import init
     from asynctrace.propagation import extract, inject
@@ -46,8 +48,10 @@ if TYPE_CHECKING:
 __all__ = [
     "AsyncTraceError",
     "ConfigError",
+    "ConsoleExporter",
     "FlushReport",
     "LifecycleError",
+    "OtlpFileExporter",
     "ShutdownReport",
     "TracedLifoQueue",
     "TracedPriorityQueue",
@@ -60,6 +64,7 @@ __all__ = [
     "create_task",
     "current",
     "extract",
+    "flush_after",
     "httpx",
     "init",
     "inject",
@@ -81,8 +86,10 @@ __all__ = [
 _HOMES = {
     "AsyncTraceError": "errors",
     "ConfigError": "errors",
+    "ConsoleExporter": "export.console",
     "FlushReport": "tracing",
     "LifecycleError": "errors",
+    "OtlpFileExporter": "export.file",
     "ShutdownReport": "tracing",
     "TracedLifoQueue": "worker",
     "TracedPriorityQueue": "worker",
@@ -93,6 +100,7 @@ _HOMES = {
     "create_task": "context",
     "current": "tracing",
     "extract": "propagation",
+    "flush_after": "aiohttp",
     "init": "initialization",
     "inject": "propagation",
     "instrument": "httpx",

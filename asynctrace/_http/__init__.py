@@ -1,9 +1,9 @@
-"""What the HTTP integrations have in common and semconv is too early for: their options. Pure.
+"""What the HTTP integrations have in common, and does not belong into `semconv`.
 
-=========== ==================================================================================
-headers     which headers a span shows, of requests and responses, on either side
-targets     which requests of a client are meant: by host, by URL, by a function
-client      the options of a client, checked
-suppression whether somebody asked for silence
-=========== ==================================================================================
+===========  =================================================================================
+headers      which headers a span shows, of requests and responses, on either side
+targets      which requests of a client are meant: by host, by URL, by a function
+client       the options of a client, checked
+suppression  whether somebody asked OpenTelemetry's instrumentations to keep quiet
+===========  =================================================================================
 """

@@ -83,7 +83,7 @@ class Exchange:
                 if not response.prepared:
                     meter_body(self.request)
                 task.add_done_callback(self._sent)
-                if self._server.holds:
+                if self._server.holds.waiting:
                     self._server.holds.postpone(self)
                 return
         except Exception as error:

@@ -23,7 +23,7 @@ def flush_after(handler: Handler, *, timeout: float = 2.0) -> Handler:
         app.router.add_get("/orders", flush_after(orders, timeout=1.0))
 
     Where the application was set up with :func:`asynctrace.aiohttp.setup`, the request's own span
-    is among those that are delivered; the option `flush_after` of that does the same for all handlers.
+    is among those that are delivered; its option `flush_after` does the same for all handlers.
     Bodies that are streamed reach the client as they are written, and only their end is held. What
     is not delivered within `timeout` seconds stays queued.
 

@@ -54,30 +54,28 @@ class Hold:
 
 
 class Holds:
-    """The requests of one application that are held. False when there are none."""
+    """The requests of one application that are held."""
 
-    __slots__ = ("_server", "_waiting")
+    __slots__ = ("_server", "waiting")
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._waiting: dict[int, Hold] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._waiting)
+        self.waiting: dict[int, Hold] = {}
+        """By the id of the request; looked at for every request, and most often empty."""
 
     def add(self, request: web.Request, timeout: float) -> None:
         """Hold `request`, which runs in this task, for `timeout` seconds at most."""
         task = asyncio.current_task()
-        if task is not None and id(request) not in self._waiting:
-            self._waiting[id(request)] = Hold(timeout)
+        if task is not None and id(request) not in self.waiting:
+            self.waiting[id(request)] = Hold(timeout)
             task.add_done_callback(partial(self._forget, id(request)))
 
     def _forget(self, key: int, _task: asyncio.Task[object]) -> None:
-        self._waiting.pop(key, None)
+        self.waiting.pop(key, None)
 
     def postpone(self, exchange: Postponed) -> None:
         """The span of a request ends later than its handler."""
-        hold = self._waiting.get(id(exchange.request))
+        hold = self.waiting.get(id(exchange.request))
         if hold is not None:
             hold.exchange = exchange
 
@@ -86,7 +84,7 @@ class Holds:
 
         A cancelled request is let go at once.
         """
-        hold = self._waiting.pop(id(request), None)
+        hold = self.waiting.pop(id(request), None)
         if hold is None or not isinstance(response, (web.StreamResponse, Exception)):
             return
         if hold.exchange is not None and isinstance(response, web.StreamResponse):
@@ -112,7 +110,7 @@ class Holds:
         return response
 
     def __repr__(self) -> str:
-        return f"<Holds {len(self._waiting)} requests>"
+        return f"<Holds {len(self.waiting)} requests>"
 
 
 async def flush(

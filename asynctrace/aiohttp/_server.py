@@ -249,7 +249,7 @@ def middleware(server: ServerTracing) -> Middleware:
                 detach(token)
             else:
                 Exchange(server, request, span, token).failed(error)
-            if server.holds:
+            if server.holds.waiting:
                 await server.holds.release(request, error)
             raise
         # The exact classes first: isinstance() of aiohttp's is an abstract base class's, and slow.
@@ -262,7 +262,7 @@ def middleware(server: ServerTracing) -> Middleware:
         else:
             server.learn(request, response)
             Exchange(server, request, span, token).responded(response)
-        if server.holds:
+        if server.holds.waiting:
             await server.holds.release(request, response)
         return response
 

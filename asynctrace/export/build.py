@@ -19,6 +19,7 @@ from asynctrace.errors import ConfigError
 from .adapters import SyncExporterAdapter
 from .console import ConsoleExporter
 from .contracts import Exporter
+from .ended import Ended
 from .pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def build_pipelines(
     *,
     resource: Callable[[], Resource],
     alarm: Callable[[], None],
-    gather: Callable[[], None],
+    ended: Ended,
 ) -> list[Pipeline]:
     """One pipeline for each exporter, under names that are unique."""
     kind: Callable[..., Pipeline] = Pipeline
@@ -62,7 +63,7 @@ def build_pipelines(
             name=name,
             resource=resource,
             alarm=alarm,
-            gather=gather,
+            ended=ended,
             max_queue_size=config.max_queue_size,
             max_queue_bytes=config.max_queue_bytes,
             max_export_batch_size=config.max_export_batch_size,

@@ -1,10 +1,9 @@
 """All pipelines of one `Tracing`, and the host that they run on.
 
-`on_end` may be called in any thread and in a finalizer, and takes no lock and waits for nothing. A
-span is encoded once, in a burst with those that ended before it, and appended to each queue. The
-pipelines' tasks run on the loop of `init`; when
-that loop is gone or never was (a fork, a closed loop, a plain thread), the first accepted span
-starts a daemon thread with a loop of its own.
+`on_end` may be called in any thread and in a finalizer, and waits for nothing. A span is encoded
+once, in a burst with those that ended before it, and appended to each queue. The pipelines' tasks
+run on the loop of `init`; when that loop is gone or never was (a fork, a closed loop, a plain
+thread), the first accepted span starts a daemon thread with a loop of its own.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import asyncio
 import contextvars
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from itertools import zip_longest
@@ -27,6 +25,7 @@ from asynctrace.trace.encoding import encode
 from asynctrace.trace.sink import Faults
 
 from .contracts import SpanDropReason
+from .ended import BURST, Ended
 from .host import Host
 from .ledger import Flush
 from .pipeline import CLOSE_GRACE, Pipeline
@@ -36,13 +35,6 @@ from .scrub import Scrub, scrub_span
 from .stall import StallMeter
 
 T = TypeVar("T")
-
-BURST = 64
-"""Spans that are encoded together.
-
-Between the steps of a request the encoder's code and tables are cold, and a span costs twice what
-it does behind another span. In one go these are a fraction of a millisecond.
-"""
 
 
 class SyncControl(Protocol):
@@ -56,20 +48,20 @@ class SyncControl(Protocol):
 class Delivery:
     """The sink of a `TracerProvider`: fans ended spans out to the pipelines."""
 
-    def __init__(
-        self, *, scrub: Scrub | None = None, max_early: int = 2048, burst: int = BURST
-    ) -> None:
-        """`max_early` spans are kept before `open`; `burst` of them are encoded together."""
+    def __init__(self, *, scrub: Scrub | None = None, room: int = 2048, burst: int = BURST) -> None:
+        """There is `room` for spans that are not encoded yet; `burst` of them are together."""
         self.pipelines: Sequence[Pipeline] = ()
         self.control: SyncControl | None = None
         self.on_host_lost: Callable[[], None] = _nothing
         self.on_own_host: Callable[[], None] = _nothing
         self._scrub = scrub
-        self._ended: deque[ReadableSpan] = deque()
-        self._hosted_burst = burst
-        # Until it is opened, a burst is all there is room for. Without a host it is a single span,
-        # which calls for one.
-        self._burst = max_early
+        self._burst = burst
+        # Until it is opened, nothing can be queued.
+        self.stalls = StallMeter()
+        self.ended = Ended(
+            self._queue, self._refuse_full, room=room, burst=room + 1, stalls=self.stalls
+        )
+        self.on_end = self.ended.add
         self._early_overflow = AtomicCounter()
         self._opened = False
         self._faults: dict[str, AtomicCounter] = {}
@@ -78,57 +70,24 @@ class Delivery:
         self._tasks: list[asyncio.Task[None]] = []
         self._stopped: asyncio.Event | None = None
         self._rehosting = threading.Lock()
-        self._encoding = threading.Lock()
         self._closing = False
-        self.stalls = StallMeter()
 
     # ---- any thread
-
-    def on_end(self, span: ReadableSpan) -> None:
-        """Take a sampled span that has ended. Never raises, never waits."""
-        ended = self._ended
-        ended.append(span)
-        if len(ended) >= self._burst:
-            self.encode_ended()
-
-    def encode_ended(self) -> None:
-        """Encode and queue every span that has ended so far. Any thread."""
-        ended = self._ended
-        if not self._opened:
-            with suppress(IndexError):
-                while len(ended) > self._burst:
-                    ended.pop()
-                    self._early_overflow.increment()
-            return  # what a thread leaves behind that opens just now is queued with the next burst
-        # One thread at a time, so that it can be told when all is queued. It does not wait for the
-        # other, which takes along what has ended meanwhile: it may be a finalizer in its midst.
-        if self._encoding.acquire(blocking=False):
-            begun = self.stalls.begin()
-            try:
-                with suppress(IndexError):
-                    while True:
-                        self._queue(ended.popleft())
-            finally:
-                self._encoding.release()
-                if self._host is not None and self._host.is_here():
-                    self.stalls.end(begun)
-
-    async def wait_encoded(self) -> None:
-        """Until every span that had ended before the call is queued or refused."""
-        self.encode_ended()
-        while self._opened and (self._ended or self._encoding.locked()):
-            await asyncio.sleep(0)  # another thread is at it; it takes less than a millisecond
-            self.encode_ended()
 
     def open(self, pipelines: Sequence[Pipeline]) -> None:
         """Take the pipelines into use, on the running loop; queue the spans that ended before."""
         self.pipelines = tuple(pipelines)
         self._opened = True
         self.start()
-        self.encode_ended()
+        self.ended.hand_on()
         for _ in range(self._early_overflow.read()):
-            for pipeline in self.pipelines:
-                pipeline.queue.refuse(SpanDropReason.QUEUE_FULL)
+            self._refuse_full()
+
+    def _refuse_full(self) -> None:
+        if not self._opened:
+            self._early_overflow.increment()
+        for pipeline in self.pipelines:
+            pipeline.queue.refuse(SpanDropReason.QUEUE_FULL)
 
     def _queue(self, span: ReadableSpan) -> None:
         data: bytes | None = None
@@ -166,7 +125,7 @@ class Delivery:
 
     def force_flush(self, timeout: float) -> bool:
         if self.control is None:
-            return not self._ended  # not started yet: nothing can be sent, and nobody waits
+            return not self.ended  # not started yet: nothing can be sent, and nobody waits
         return self.control.force_flush(timeout)
 
     def shutdown(self) -> None:
@@ -212,7 +171,7 @@ class Delivery:
             with suppress(RuntimeError):  # of a loop that stands still, or is closed by now
                 task.get_loop().call_soon_threadsafe(task.cancel)
         self._stopped = asyncio.Event()
-        self._burst = self._hosted_burst
+        self.ended.burst = self._burst
         context = _quiet_context()
         self._tasks = [
             loop.create_task(
@@ -268,7 +227,8 @@ class Delivery:
         Ends within two `CLOSE_GRACE`.
         """
         self._closing = True
-        self.encode_ended()
+        if self._opened:
+            self.ended.hand_on()
         late = [task for task in self._tasks if not task.done()]
         for pipeline in self.pipelines:
             pipeline.queue.closed = True
@@ -281,6 +241,7 @@ class Delivery:
         finally:
             for task in saving:
                 task.cancel()  # a disk that hangs: what it has not taken is dropped
+            self.ended.burst = 1  # each span that ends from now on is refused, and counted, at once
             for pipeline in self.pipelines:
                 pipeline.close_books(reason)
             if self._stopped is not None:
@@ -308,7 +269,8 @@ class Delivery:
         if not self._closing and self._host is not None and task in self._tasks:
             # The loop is being closed around us: `asyncio.run` cancels every task at its end.
             self._host = None
-            self._burst = 1
+            # A span by itself calls for the next host.
+            self.ended.burst = 1
             if task.cancelled():
                 self.on_host_lost()
 
@@ -317,14 +279,13 @@ class Delivery:
     def after_fork(self) -> None:
         """In a forked child: start empty and without a host."""
         self._host = None
-        self._ended.clear()
-        self._burst = 1
+        self.ended.forget()
+        self.ended.burst = 1
         self._tasks = []
         self._stopped = None
         self._rehosting = threading.Lock()
-        self._encoding = threading.Lock()
         self._faults = {}
-        self.stalls = StallMeter()
+        self.stalls.longest = 0.0
         for pipeline in self.pipelines:
             pipeline.forget()
 
@@ -336,7 +297,8 @@ class Delivery:
 
     def export_at_exit(self, deadline: float) -> None:
         """Send what is left while the interpreter exits: no loop can be relied upon any more."""
-        self.encode_ended()
+        if self._opened:
+            self.ended.hand_on()
         host = self.host
         if host is not None and host.owned:
             # One attempt each: nobody waits gladly for a process that has nothing else to do.

@@ -13,7 +13,7 @@ import socket
 import ssl
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -22,6 +22,8 @@ import aiohttp
 from asynctrace import _threads
 from asynctrace.otlp import decode, json
 
+from . import blocking
+from .addresses import without_look_up
 from .contracts import Batch, Delivered, Outcome, Undelivered
 from .credentials import Credentials, CredentialsError, Provide
 from .resolver import DaemonResolver
@@ -171,7 +173,10 @@ class OtlpHttpExporter:
         tls = (
             await _threads.call(endpoint.tls_context) if endpoint.url.startswith("https") else None
         )
-        return cls(endpoint, tls, name=name, credentials=credentials, session=session)
+        made = cls(endpoint, tls, name=name, credentials=credentials, session=session)
+        target = urlsplit(endpoint.url)
+        made._resolver.learn(target.hostname or "", target.port or 0)
+        return made
 
     @property
     def component_type(self) -> str:
@@ -270,26 +275,27 @@ class OtlpHttpExporter:
             self._session = None
 
     def export_at_exit(self, batch: Batch, deadline: float) -> Outcome:
-        """One request by `http.client` under a socket time-out.
+        """One request by `http.client`, which is over at the deadline.
 
         The name is not looked up anew, and credentials are not asked for: neither can be cut
         short, and the process would hang.
         """
         target = urlsplit(self._endpoint.url)
-        host = self._resolver.last_address or _literal(target.hostname or "")
-        if host is None:
+        addresses = without_look_up(target.hostname or "", self._resolver.last_addresses)
+        if not addresses:
             return Undelivered("exit", f"{target.hostname} was never resolved")
         known = self._credentials.headers if self._credentials is not None else {}
         if known is None:
             return Undelivered("exit", "no credentials are known; to ask for them may take long")
         try:
-            connection = self._connect(host, deadline - time.monotonic())
+            sock = self._connect(addresses, deadline)
             body = self._endpoint.encode(batch.to_otlp())
             headers = {"Host": target.netloc.rpartition("@")[2], **self._headers, **known}
             path = (target.path or "/") + (f"?{target.query}" if target.query else "")
-            with contextlib.closing(connection):
+            with contextlib.closing(sock):
+                connection = http.client.HTTPConnection(target.hostname or "")
+                connection.sock = blocking.DeadlineSocket(sock, deadline).as_socket()
                 connection.request("POST", path, body, headers)
-                connection.sock.settimeout(max(0.01, deadline - time.monotonic()))
                 answer = connection.getresponse()
                 return judge(
                     answer.status,
@@ -300,16 +306,19 @@ class OtlpHttpExporter:
         except (OSError, http.client.HTTPException) as error:
             return Undelivered("unreachable", _describe(error), retryable=True)
 
-    def _connect(self, address: str, timeout: float) -> http.client.HTTPConnection:
+    def _connect(self, addresses: Sequence[str], deadline: float) -> socket.socket:
         """A connection to an address that is known; the certificate is checked for the name."""
         target = urlsplit(self._endpoint.url)
         port = target.port or (443 if self._tls is not None else 80)
-        sock = socket.create_connection((address, port), timeout=max(0.01, timeout))
-        if self._tls is not None:
-            sock = self._tls.wrap_socket(sock, server_hostname=target.hostname)
-        connection = http.client.HTTPConnection(address, port)
-        connection.sock = sock
-        return connection
+        sock = blocking.connect(addresses, port, deadline)
+        if self._tls is None:
+            return sock
+        with contextlib.ExitStack() as on_error:
+            on_error.callback(sock.close)
+            sock.settimeout(blocking.time_left(deadline))
+            secure = self._tls.wrap_socket(sock, server_hostname=target.hostname)
+            on_error.pop_all()
+        return secure
 
     def __repr__(self) -> str:
         target = urlsplit(self._endpoint.url)
@@ -344,13 +353,6 @@ async def _read_up_to(stream: aiohttp.StreamReader, limit: int) -> bytes:
         chunks.append(chunk)
         size += len(chunk)
     return b"".join(chunks)
-
-
-def _literal(host: str) -> str | None:
-    """`host` where it needs no look-up: an address, or the loopback's own name."""
-    if host == "localhost" or ":" in host or host.replace(".", "").isdigit():
-        return host
-    return None
 
 
 def _describe(error: BaseException) -> str:

@@ -20,6 +20,7 @@ from opentelemetry.sdk.resources import Resource
 
 from .circuit import Circuit, CircuitState
 from .contracts import Batch, Delivered, Exporter, Item, Outcome, SpanDropReason, Undelivered
+from .ended import Ended
 from .ledger import Flush, Ledger
 from .outage import OutageLog
 from .queue import SpanQueue
@@ -29,7 +30,7 @@ from .retry import Action, Decision, RetryPolicy
 
 CLOSE_GRACE = 0.1
 """Seconds that a cancelled export, and then the exporter's `close`, get beyond the deadline."""
-LONGEST_PAUSE = 60.0
+LONGEST_PAUSE = 30.0
 """Seconds between two probes of a receiver that has been away for long."""
 _UNSENT = Undelivered("circuit_open", "the receiver is away or asked for quiet", retryable=True)
 
@@ -44,7 +45,7 @@ class Pipeline:
         name: str,
         resource: Callable[[], Resource],
         alarm: Callable[[], None],
-        gather: Callable[[], None],
+        ended: Ended,
         max_queue_size: int,
         max_queue_bytes: int,
         max_export_batch_size: int,
@@ -62,7 +63,7 @@ class Pipeline:
         self.ledger = Ledger()
         self._resource = resource
         self._alarm = alarm
-        self._gather = gather
+        self._ended = ended
         self._batch_size = max_export_batch_size
         self._schedule_delay = schedule_delay
         self._attempt_timeout = attempt_timeout
@@ -97,9 +98,8 @@ class Pipeline:
 
     def statistics(self) -> ExporterStatistics:
         """A snapshot; exact on the host, a moment old elsewhere."""
-        self._gather()
         queue, ledger = self.queue, self.ledger
-        refused, queued = queue.refused, len(queue)
+        refused, queued = queue.refused, len(queue) + len(self._ended)
         return ExporterStatistics(
             accepted=queue.taken + queued + sum(refused.values()),
             exported=ledger.exported,
@@ -194,7 +194,7 @@ class Pipeline:
 
     def begin_flush(self, *, since: Flush | None = None) -> Flush:
         """Have all that has ended by now delivered; its report counts from here, or `since`."""
-        self._gather()
+        self._ended.hand_on()
         flush = self.ledger.begin_flush(self.queue.sequence, since=since)
         self.wake()
         return flush
@@ -208,7 +208,7 @@ class Pipeline:
 
     def begin_close(self, deadline: float, *, retries: bool = True) -> None:
         """Admit no more spans; drain what is queued, nothing past `deadline`."""
-        self._gather()
+        self._ended.hand_on()
         self.queue.closed = True
         self._deadline = deadline
         self._retries = retries
@@ -285,7 +285,7 @@ class Pipeline:
                     if self._is_due():
                         return self.queue.taken
                     await wake.wait()
-        self._gather()
+        self._ended.hand_on()
         return self.queue.sequence
 
     def _is_due(self) -> bool:
@@ -483,7 +483,7 @@ class Pipeline:
         self._outage.began(failure)
 
     def _new_circuit(self) -> Circuit:
-        return Circuit(first=self._retry.maximum, longest=LONGEST_PAUSE)
+        return Circuit(first=self._retry.initial, longest=LONGEST_PAUSE)
 
     async def _contained(self, closing: Coroutine[Any, Any, None]) -> None:
         """Await one of the exporter's own ends, for as long as the grace lasts."""

@@ -15,21 +15,17 @@ from .contracts import Item, SpanDropReason
 
 
 class AtomicCounter:
-    """Counts up in any thread without a lock: `next` of `itertools.count` is one C call.
+    """Counts up in any thread without a lock: `next` of `itertools.count` is one C call."""
 
-    Reading consumes a number as well, so reads are counted and taken off. One reader at a time.
-    """
-
-    __slots__ = ("_reads", "increment")
+    __slots__ = ("_count", "increment")
 
     def __init__(self) -> None:
-        self.increment = count().__next__
-        self._reads = 0
+        self._count = count()
+        self.increment = self._count.__next__
 
     def read(self) -> int:
-        value = self.increment() - self._reads
-        self._reads += 1
-        return value
+        # Its text, "count(7)", is the one public way to look at a count without taking a number.
+        return int(repr(self._count)[len("count(") : -1])
 
     def __repr__(self) -> str:
         return f"<AtomicCounter {self.read()}>"

@@ -167,10 +167,8 @@ class ExporterStatistics:
         return self.last_success_time is not None and self.last_success_time >= self.last_error_time
 
     def __str__(self) -> str:
-        parts = [
-            f"queued={self.queued} exported={self.exported} failed={self.failed} "
-            f"dropped={sum(self.dropped.values())}"
-        ]
+        parts = [f"queued={self.queued} exported={self.exported} failed={self.failed}"]
+        parts.append(f"dropped={sum(self.dropped.values())}")
         if self.spooled or self.replayed:
             parts.append(f"spooled={self.spooled} replayed={self.replayed}")
         if self.circuit != "closed":

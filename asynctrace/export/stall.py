@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, TypeVar
@@ -39,6 +40,14 @@ class StallMeter:
         elapsed = self._clock() - begun
         if elapsed > self.longest:
             self.longest = elapsed
+
+    def end_call(self, begun: float) -> None:
+        """The same for a call that may be made in any thread: without a loop it held none."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return
+        self.end(begun)
 
     def __repr__(self) -> str:
         return f"<StallMeter {self.longest * 1000:.3f} ms>"

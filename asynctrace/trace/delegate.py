@@ -14,7 +14,7 @@ from functools import partial
 
 from opentelemetry import trace as trace_api
 from opentelemetry.context import Context
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import (
     ReadableSpan,
     SpanLimits,
@@ -38,6 +38,7 @@ from .tracer import deprecated_info
 
 _fault = Faults(None)
 _NO_TRACER = NoOpTracer()
+_UNKNOWN = Resource({SERVICE_NAME: "unknown_service"})
 
 
 def install() -> bool:
@@ -145,7 +146,8 @@ class DelegateProvider(SdkTracerProvider):
 
     @property
     def resource(self) -> Resource:
-        return Resource.get_empty() if self.active is None else self.active.resource
+        # Exporters of others look for the service's name, which every provider of the SDK has.
+        return _UNKNOWN if self.active is None else self.active.resource
 
     @property
     def _resource(self) -> Resource:

@@ -274,10 +274,11 @@ class Tracer(SdkTracer):
             span._parent_state = parent._trace_state
             if type(parent) is RemoteSpan:
                 span._parent_is_remote = True
+        span._start_time = core.clock() if start_time is None else start_time
+        # Last of all: other threads find it there.
         open_spans = core.open_spans
         if len(open_spans.table) < open_spans.bound or open_spans.make_room():
             open_spans.table[span_id] = ref(span)
-        span._start_time = core.clock() if start_time is None else start_time
         return span
 
     def start_as_current_span(  # type: ignore[override]

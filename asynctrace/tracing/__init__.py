@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from asynctrace import _threads
 from asynctrace.config import Config
 from asynctrace.export.reports import FlushReport, ShutdownReport, Statistics
 from asynctrace.tracing.life import UNFINISHED, Tracing
@@ -38,6 +39,8 @@ __all__ = [
 
 async def start(options: Mapping[str, object], environ: Mapping[str, str]) -> Tracing:
     """What awaiting `init` does, when everything is imported; raises what that says."""
-    tracing = Tracing(Config.resolve(options, environ), options)
+    # In a thread: to find what packages have registered, their files are read.
+    config = await _threads.call(Config.resolve, options, environ)
+    tracing = Tracing(config, options)
     await tracing.start()
     return tracing

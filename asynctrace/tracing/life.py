@@ -48,7 +48,7 @@ class Tracing:
         self._lifecycle = Lifecycle("tracing")
         resource = described_by(config)
         self._delivery = Delivery(
-            scrub=config.scrub, max_early=config.max_queue_size, burst=parts.burst(config)
+            scrub=config.scrub, room=config.max_queue_size, burst=parts.burst(config)
         )
         self._provider = parts.provider(config, resource, self._delivery)
         for processor in config.span_processors:
@@ -198,11 +198,11 @@ class Tracing:
 
     async def _flush(self, deadline: float) -> tuple[dict[str, ExporterReport], bool]:
         """On the host: also what the user's processors hold back and hand on when flushed."""
-        await self._delivery.wait_encoded()
+        await self._delivery.ended.wait_handed_on(deadline)
         flushes = self._delivery.begin_flush()
         if self._provider.processors.added:
             await self._flush_processors(deadline)
-            await self._delivery.wait_encoded()
+            await self._delivery.ended.wait_handed_on(deadline)
             flushes = self._delivery.begin_flush(since=flushes)
         return await self._delivery.finish_flush(flushes, deadline)
 
@@ -215,7 +215,7 @@ class Tracing:
         unfinished = self._end_open_spans()
         try:
             await self._shutdown_processors(deadline)
-            await self._delivery.wait_encoded()
+            await self._delivery.ended.wait_handed_on(deadline)
             timed_out = await self._delivery.close(deadline)
         except asyncio.CancelledError:
             # The shutdown was cancelled, or the loop is being torn down: it closes all the same,
@@ -287,7 +287,7 @@ class Tracing:
                 self._config,
                 resource=lambda: provider.resource,  # and not `self`, which nothing here may keep
                 alarm=self._delivery.call_host,
-                gather=self._delivery.encode_ended,
+                ended=self._delivery.ended,
             )
             self._lifecycle.require(State.STARTING)  # and not shut down meanwhile
         except BaseException:

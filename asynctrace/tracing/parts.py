@@ -8,7 +8,7 @@ from collections.abc import Callable
 from opentelemetry.sdk.resources import Resource
 
 from asynctrace.config import Config
-from asynctrace.export.delivery import BURST
+from asynctrace.export.ended import BURST
 from asynctrace.propagation import Propagator
 from asynctrace.trace.fallback import FallbackProvider, self_check
 from asynctrace.trace.provider import TracerProvider

@@ -35,11 +35,15 @@ class Collector(Protocol):
     def span_ids(self) -> list[str]: ...
 
 
-class GrpcCollector(H2Server):
-    """Takes every call, and remembers the spans."""
+TOO_LARGE = [("grpc-status", "8"), ("grpc-message", "received message larger than max")]
 
-    def __init__(self) -> None:
+
+class GrpcCollector(H2Server):
+    """Takes every call of at most `limit` bytes, and remembers the spans."""
+
+    def __init__(self, limit: int = 2**22) -> None:
         super().__init__(then=self._take)
+        self._limit = limit
         self._ids: list[str] = []
         self._lock = threading.Lock()
 
@@ -52,6 +56,9 @@ class GrpcCollector(H2Server):
         peer.greet()
         while True:
             call = peer.read_call()
+            if len(call.message) > self._limit:
+                peer.answer(call, message=None, trailers=TOO_LARGE)
+                continue
             with self._lock:
                 self._ids += [span.span_id for span in decode_request(call.message[5:])]
             peer.answer(call)
@@ -146,7 +153,10 @@ async def scene(
     with collecting(protocol) as collector, FaultProxy(collector.port, fault) as proxy:
         witness = Witness(await exporter_to(proxy.url, protocol))
         tracing = await init(
-            exporter=witness, service_name="shop", set_global=False, **settings  # type: ignore[arg-type]
+            exporter=witness,
+            service_name="shop",
+            set_global=False,
+            **settings,  # type: ignore[arg-type]
         )
         running = Scene(tracing, collector, proxy, witness)
         try:

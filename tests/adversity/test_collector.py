@@ -9,6 +9,7 @@ import pytest
 
 from asynctrace.initialization import init
 from asynctrace.tracing import Tracing
+from tests.adversity.scene import GrpcCollector
 from tests.support.collector import Answer, Request, ScriptedCollector
 from tests.support.heartbeat import tries
 
@@ -36,10 +37,12 @@ class LimitedCollector(ScriptedCollector):
         return Answer(status=413, body=b"request too large") if too_large else request.answer
 
 
-async def test_requests_shrink_to_what_the_collector_takes() -> None:
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+async def test_requests_shrink_to_what_the_collector_takes(protocol: str) -> None:
     """Every span arrives once, but for the one that no request can hold."""
-    with LimitedCollector(20_000) as collector:
-        async with init(endpoint=collector.url, set_global=False) as tracing:
+    kind = GrpcCollector if protocol == "grpc" else LimitedCollector
+    with kind(20_000) as collector:
+        async with init(endpoint=collector.url, protocol=protocol, set_global=False) as tracing:
             ids = end_spans(tracing, 100, size=300)
             giant = end_spans(tracing, 1, size=30_000)
             ids += end_spans(tracing, 100, size=300)
@@ -49,7 +52,10 @@ async def test_requests_shrink_to_what_the_collector_takes() -> None:
         assert not set(giant) & set(collector.span_ids)
     assert report.exported == 200
     assert report.dropped == {"too_large": 1}
-    assert figures.last_error == "http_413: request too large"
+    assert figures.last_error in {
+        "http_413: request too large",
+        "grpc_resource_exhausted: received message larger than max",
+    }
 
 
 async def test_throttling_holds_between_batches() -> None:

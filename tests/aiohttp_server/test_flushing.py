@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
-import aiohttp
 import pytest
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
 import asynctrace
 from asynctrace.aiohttp import flush_after, setup
+from asynctrace.aiohttp._server import KEY
 from asynctrace.errors import ConfigError
-from tests.aiohttp_server.harness import Service, app_of, get, ok, until
+from tests.aiohttp_server.harness import Handler, Serving, get, ok, until
 from tests.support.collector import Answer, ScriptedCollector
 
 
@@ -72,6 +71,7 @@ def by_wrapper(handler: Handler, collector: ScriptedCollector) -> web.Applicatio
     return app
 
 
+Make = Callable[[Handler, ScriptedCollector], web.Application]
 ways = pytest.mark.parametrize("make", [by_option, by_wrapper])
 
 
@@ -80,10 +80,10 @@ ways = pytest.mark.parametrize("make", [by_option, by_wrapper])
     ("handler", "status"), [(inner, 200), (refusing, 403), (failing, 500), (streamed, 200)]
 )
 async def test_when_the_response_has_ended_its_spans_are_delivered(
-    make: type[web.Application], handler: Handler, status: int, collector: ScriptedCollector
+    make: Make, handler: Handler, status: int, collector: ScriptedCollector
 ) -> None:
     """The request's own span and those inside, whatever the answer was; nobody has to wait."""
-    async with Service(make(handler, collector)) as service:
+    async with Serving(make(handler, collector)) as service:
         assert await service.status("/") == status
         delivered = names(collector)
     assert delivered == (["GET /", "inner"] if handler is inner else ["GET /"])
@@ -93,24 +93,23 @@ async def test_when_the_response_has_ended_its_spans_are_delivered(
 
 @ways
 async def test_a_body_that_is_streamed_is_not_held_but_its_end_is(
-    make: type[web.Application], collector: ScriptedCollector
+    make: Make, collector: ScriptedCollector
 ) -> None:
     """Its pieces arrive while the collector takes its time; the end comes after that."""
     collector.then(Answer(delay=0.3))
-    async with Service(make(streamed, collector)) as service:
-        async with (
-            aiohttp.ClientSession() as session,
-            session.get(f"http://localhost:{service.port}/") as response,
-        ):
-            assert await response.content.readexactly(18) == b"piece " * 3
-            assert collector.spans == []
-            assert await response.content.read() == b""
-            assert names(collector) == ["GET /"]
+    async with (
+        Serving(make(streamed, collector)) as service,
+        service.session.get(f"http://127.0.0.1:{service.port}/") as response,
+    ):
+        assert await response.content.readexactly(18) == b"piece " * 3
+        assert collector.spans == []
+        assert await response.content.read() == b""
+        assert names(collector) == ["GET /"]
 
 
 @ways
 async def test_what_aiohttp_sends_itself_is_followed_by_the_delivery(
-    make: type[web.Application], collector: ScriptedCollector, tmp_path: Path
+    make: Make, collector: ScriptedCollector, tmp_path: Path
 ) -> None:
     """A generator's body or a file: the connection answers nothing else before."""
     (tmp_path / "page").write_text("page")
@@ -119,7 +118,7 @@ async def test_what_aiohttp_sends_itself_is_followed_by_the_delivery(
         return web.FileResponse(tmp_path / "page")
 
     for handler, text in ((generated, "piece " * 3), (file, "page")):
-        async with Service(make(handler, collector)) as service:
+        async with Serving(make(handler, collector)) as service:
             assert await service.fetch("/") == (200, text)
             await until(lambda: names(collector) == ["GET /"])
         (span,) = collector.spans
@@ -129,7 +128,7 @@ async def test_what_aiohttp_sends_itself_is_followed_by_the_delivery(
 
 @ways
 async def test_a_collector_that_hangs_costs_no_more_than_the_time_out(
-    make: type[web.Application], collector: ScriptedCollector
+    make: Make, collector: ScriptedCollector
 ) -> None:
     """The response comes then, and the spans stay queued."""
     collector.then(Answer(silent=True))
@@ -140,7 +139,7 @@ async def test_a_collector_that_hangs_costs_no_more_than_the_time_out(
     else:
         app.router.add_get("/", flush_after(ok, timeout=0.1))
         setup(app, endpoint=collector.url, shutdown_timeout=0.1)
-    async with Service(app) as service:
+    async with Serving(app) as service:
         begun = time.monotonic()
         assert await service.status("/") == 200
         assert 0.1 <= time.monotonic() - begun < 5
@@ -151,7 +150,7 @@ async def test_without_setup_the_spans_inside_are_delivered(collector: ScriptedC
     app = web.Application()
     app.router.add_get("/", flush_after(inner))
     app.router.add_get("/fails", flush_after(failing))
-    async with asynctrace.init(endpoint=collector.url), Service(app) as service:
+    async with asynctrace.init(endpoint=collector.url), Serving(app) as service:
         assert await service.status("/") == 200
         assert names(collector) == ["inner"]
         assert await service.status("/fails") == 500
@@ -161,7 +160,7 @@ async def test_without_tracing_the_handler_is_all() -> None:
     """Nothing runs, nothing is waited for."""
     app = web.Application()
     app.router.add_get("/", flush_after(ok))
-    async with Service(app) as service:
+    async with Serving(app) as service:
         assert await service.status("/") == 200
 
 
@@ -171,7 +170,7 @@ async def test_requests_that_nobody_holds_do_not_wait(collector: ScriptedCollect
     app.router.add_get("/held", flush_after(ok))
     app.router.add_get("/", ok)
     setup(app, endpoint=collector.url, schedule_delay=60)
-    async with Service(app) as service:
+    async with Serving(app) as service:
         assert await service.status("/") == 200
         assert collector.spans == []
         assert await service.status("/held") == 200
@@ -183,7 +182,7 @@ async def test_skipped_requests_do_not_wait(collector: ScriptedCollector) -> Non
     app = web.Application()
     app.router.add_get("/health", ok)
     setup(app, endpoint=collector.url, flush_after=2.0, skip=["/health"])
-    async with Service(app) as service:
+    async with Serving(app) as service:
         assert await service.status("/health") == 200
     assert collector.requests == []
 
@@ -200,11 +199,11 @@ async def test_a_client_that_leaves_does_not_hold_its_request(
         raise AssertionError("unreachable")
 
     app = by_wrapper(waiting, collector)
-    async with Service(app, handler_cancellation=True) as service:
+    async with Serving(app, handler_cancellation=True) as service:
         async with service.connection(get("/")):
             await arrived.wait()
-        server = app[asynctrace.aiohttp._server.KEY]
-        await until(lambda: not server.holds)
+        server = app[KEY]
+        await until(lambda: not server.holds.waiting)
         assert repr(server.holds) == "<Holds 0 requests>"
 
 
@@ -221,9 +220,11 @@ async def test_a_connection_that_breaks_in_the_body_is_told_by_the_span(
 
         return web.Response(body=pieces())
 
-    async with Service(by_wrapper(endless, collector)) as service:
-        async with service.connection(get("/")) as reader:
-            await reader.readexactly(100)
+    async with (
+        Serving(by_wrapper(endless, collector)) as service,
+        service.connection(get("/")) as reader,
+    ):
+        await reader.readexactly(100)
     (span,) = collector.spans
     assert span.status_code == 2
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from opentelemetry.trace import SpanKind, StatusCode
 
 from asynctrace.aiohttp import setup
+from asynctrace.aiohttp._server import KEY
 from asynctrace.tracing import Tracing
 from tests.aiohttp_server.harness import PATIENCE, Recorder, Service, Serving, app_of, get, ok
 
@@ -65,6 +66,34 @@ async def test_by_default_they_are_not(tracing: Tracing, recorder: Recorder) -> 
         assert (await _answer(service, b"HELLO\r\n\r\n")).startswith(b"HTTP/1.0 400")
         assert await service.status("/") == 200
     await recorder.one()
+
+
+async def test_without_a_tracing_they_are_refused_all_the_same(recorder: Recorder) -> None:
+    """There is nobody to make a span, and another server of the process is left alone."""
+    app, other = app_of(ok), app_of(ok)
+    setup(app, exporter="none", span_processors=[recorder], protocol_errors=True)
+    async with Serving(app) as service, Serving(other) as bare:
+        assert (await _answer(bare, b"HELLO\r\n\r\n")).startswith(b"HTTP/1.0 400")
+        owned = app[KEY].tracing
+        assert owned is not None
+        app[KEY].tracing = None
+        await owned.shutdown()
+        assert (await _answer(service, b"HELLO\r\n\r\n")).startswith(b"HTTP/1.0 400")
+    assert recorder.spans == []
+
+
+@pytest.mark.may_block("writes a log line")
+async def test_a_fault_while_telling_does_not_reach_the_server(
+    tracing: Tracing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client gets its answer, the fault is counted."""
+    app = app_of(ok)
+    setup(app, tracing, protocol_errors=True)
+    async with Serving(app) as service:
+        assert await service.status("/") == 200
+        monkeypatch.setattr(app[KEY], "tracer", None)
+        assert (await _answer(service, b"HELLO\r\n\r\n")).startswith(b"HTTP/1.0 400")
+    assert tracing.statistics().faults == {"aiohttp refusal": 1}
 
 
 async def test_ordinary_requests_and_errors_have_one_span_all_the_same(

@@ -22,7 +22,7 @@ from asynctrace.export.contracts import Batch, Exporter
 from asynctrace.export.otlp_http import OtlpHttpExporter
 from asynctrace.otlp.decode import decode_request
 from asynctrace.testing import InMemoryExporter
-from tests.support.exporters import ScriptedExporter
+from tests.support.exporters import ScriptedExporter, no_spans
 
 
 class SdkExporter(SpanExporter):
@@ -51,7 +51,7 @@ async def test_each_setting_has_its_exporter() -> None:
             config(),
             resource=Resource.get_empty,
             alarm=lambda: None,
-            gather=lambda: None,
+            ended=no_spans(),
         )
     ]
     assert names == ["otlp", "console", "memory", "SdkExporter"]

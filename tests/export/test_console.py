@@ -85,6 +85,13 @@ async def test_a_poor_terminal_gets_what_it_can_show() -> None:
     assert "shop pay" in terminal.getvalue()
 
 
+def test_a_terminal_gets_its_trees_at_the_exit_as_well() -> None:
+    """Written by the exiting thread itself."""
+    terminal = Terminal()
+    assert ConsoleExporter(terminal).export_at_exit(batch(2), 0.0) == Delivered()
+    assert terminal.getvalue().count("unknown_service work") == 2
+
+
 async def test_anything_else_gets_one_line_of_json_for_each_span() -> None:
     """Programs read it line by line."""
     pipe = StringIO()

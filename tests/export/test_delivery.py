@@ -16,7 +16,7 @@ from hypothesis.stateful import (
 )
 
 from asynctrace._lifecycle import State
-from asynctrace.export.contracts import Delivered
+from asynctrace.export.contracts import Delivered, Undelivered
 from asynctrace.initialization import init
 from asynctrace.trace.span import Span
 from asynctrace.tracing import FlushReport, ShutdownReport, Tracing
@@ -29,6 +29,9 @@ FAULTS: dict[str, Any] = {
     "rejects one": Delivered(1, "bad"),
     "raises": RuntimeError("bug"),
     "hangs": hang,
+    "throttles": Undelivered("http_429", "slow down", retryable=True, retry_after=0.003),
+    "throttles for long": Undelivered("http_429", "slow down", retryable=True, retry_after=60),
+    "too large": Undelivered("http_413", "too large", too_large=True),
 }
 BATCH = 3
 QUEUE = 8
@@ -49,6 +52,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         self.ill = ScriptedExporter(name="ill")
         self.open: list[Span] = []
         self.ended = 0
+        self.throttled = False
         self.report: ShutdownReport | None = None
 
     def run(self, work: Any) -> Any:
@@ -96,6 +100,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     @rule(fault=st.sampled_from(sorted(FAULTS)))
     def fall_ill_or_recover(self, fault: str) -> None:
         self.ill.then = FAULTS[fault]
+        self.throttled |= fault == "throttles for long"
 
     @rule(milliseconds=st.integers(0, 5))
     def wait(self, milliseconds: int) -> None:
@@ -118,6 +123,17 @@ class DeliveryMachine(RuleBasedStateMachine):
             assert report.timed_out or not mine.pending
         if timeout == 0.2:
             assert report.exporters["healthy"].pending == 0
+
+    @precondition(lambda self: not self.throttled and self.report is None)
+    @rule()
+    def recover_and_flush(self) -> None:
+        """Whatever state the circuit is in, the flush goes through."""
+        self.ill.then = Delivered()
+        report = self.run(self.tracing.force_flush(2.0))
+        assert report.pending == 0
+        assert not report.timed_out
+        if report.exporters["ill"].exported:
+            assert self.tracing.statistics().exporters["ill"].circuit == "closed"
 
     @rule(cancelled=st.booleans(), timeout=st.sampled_from([0.0, 0.005, 0.2]))
     def shut_down(self, cancelled: bool, timeout: float) -> None:
@@ -165,8 +181,10 @@ class DeliveryMachine(RuleBasedStateMachine):
             assert figures.exported == len(exporter.delivered)
             assert len(set(exporter.delivered)) == len(exporter.delivered)
             assert exporter.most_concurrent <= 1
-            assert figures.queued <= QUEUE
+            assert figures.queued <= QUEUE + BATCH  # a batch that was put back
+            assert figures.circuit in {"closed", "open", "half_open"}
         assert snapshot["healthy"].failed == 0
+        assert snapshot["healthy"].circuit == "closed"
 
     def teardown(self) -> None:
         if hasattr(self, "tracing"):

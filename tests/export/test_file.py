@@ -60,6 +60,13 @@ async def test_the_file_may_be_rotated_at_any_time(tmp_path: Path) -> None:
     assert read_ids(path) == span_ids(new)
 
 
+def test_directories_that_are_missing_are_made(tmp_path: Path) -> None:
+    """Also while the process exits."""
+    path, sent = tmp_path / "new" / "spans.jsonl", batch(2)
+    assert OtlpFileExporter(path).export_at_exit(sent, soon()) == Delivered()
+    assert read_ids(path) == span_ids(sent)
+
+
 def test_a_line_that_was_torn_stays_alone(tmp_path: Path) -> None:
     """A writer that was killed in the middle spoils its own line and not the next."""
     path = tmp_path / "spans.jsonl"

@@ -15,7 +15,7 @@ from asynctrace.export.pipeline import Pipeline
 from asynctrace.export.reports import ExporterReport, ExporterStatistics
 from asynctrace.export.retry import RetryPolicy
 from asynctrace.otlp.encode import SpanEncoder
-from tests.support.exporters import REFUSED, UNREACHABLE, ScriptedExporter, hang, stubborn
+from tests.support.exporters import REFUSED, UNREACHABLE, ScriptedExporter, hang, no_spans, stubborn
 
 _encode = SpanEncoder()
 
@@ -99,7 +99,7 @@ async def running(
         name=exporter.name,
         resource=Resource.get_empty,
         alarm=alarm,
-        gather=lambda: None,
+        ended=no_spans(),
         max_queue_size=queue,
         max_queue_bytes=10**6,
         max_export_batch_size=batch,
@@ -333,14 +333,10 @@ def throttled(seconds: float) -> Undelivered:
     return Undelivered("http_429", "slow down", retryable=True, retry_after=seconds)
 
 
-SLOW = RetryPolicy(initial=0.001, maximum=NEVER, multiplier=1.0)
-"""Retries at once; the circuit's first pause outlasts the test."""
-
-
 async def test_a_long_outage_opens_the_circuit() -> None:
     """One batch is given up; those behind it wait, and no request is made."""
     exporter = ScriptedExporter(then=UNREACHABLE)
-    async with running(exporter, batch=2, queue=5, retry=SLOW, export_timeout=0.02) as run:
+    async with running(exporter, batch=2, queue=5, retry=PATIENT, export_timeout=0.02) as run:
         run.add(1, 2, 3, 4)
         figures = await run.until(lambda figures: figures.circuit == "open")
         assert (figures.failed, figures.queued) == (2, 2)
@@ -372,7 +368,7 @@ async def test_one_batch_probes_and_the_first_success_closes() -> None:
 async def test_a_refusal_closes_the_circuit_too() -> None:
     """Whoever refuses is there."""
     exporter = ScriptedExporter(then=UNREACHABLE)
-    async with running(exporter, batch=2, retry=SLOW, export_timeout=0.02) as run:
+    async with running(exporter, batch=2, retry=PATIENT, export_timeout=0.02) as run:
         run.add(1, 2, 3, 4, 5, 6)
         await run.until(lambda figures: figures.circuit == "open")
         exporter.then = REFUSED
@@ -384,7 +380,7 @@ async def test_a_refusal_closes_the_circuit_too() -> None:
 async def test_a_flush_tries_once_through_an_open_circuit() -> None:
     """In vain, the spans are pending and kept; a success lets everything go."""
     exporter = ScriptedExporter(then=UNREACHABLE)
-    async with running(exporter, batch=2, retry=SLOW, export_timeout=0.02) as run:
+    async with running(exporter, batch=2, retry=PATIENT, export_timeout=0.02) as run:
         run.add(1, 2, 3, 4, 5, 6)
         await run.until(lambda figures: figures.circuit == "open")
         made = len(exporter.attempts)
@@ -419,7 +415,7 @@ async def test_a_shutdown_tries_every_batch_where_no_outage_is_known() -> None:
 async def test_a_shutdown_tries_once_through_an_open_circuit(back: bool) -> None:
     """In vain, it does not wait for its deadline, and does not ask for every batch."""
     exporter = ScriptedExporter(then=UNREACHABLE)
-    async with running(exporter, batch=2, retry=SLOW, export_timeout=0.02) as run:
+    async with running(exporter, batch=2, retry=PATIENT, export_timeout=0.02) as run:
         run.add(1, 2, 3, 4, 5, 6)
         await run.until(lambda figures: figures.circuit == "open")
         made = len(exporter.attempts)
@@ -435,7 +431,7 @@ async def test_a_shutdown_tries_once_through_an_open_circuit(back: bool) -> None
 
 
 async def test_throttling_holds_between_batches() -> None:
-    """`Retry-After` beyond the batch's time: nothing fails, nothing is sent before it has passed."""
+    """`Retry-After` beyond the batch's time: nothing fails, and nothing is sent before it is over."""
     exporter = ScriptedExporter([throttled(0.1)])
     async with running(exporter, batch=2, export_timeout=0.05) as run:
         run.add(1, 2, 3, 4)
@@ -682,13 +678,14 @@ def test_a_batch_that_a_standing_loop_holds_is_reclaimed() -> None:
     """A loop that runs no more cannot be asked: the next host takes its batch over."""
     exporter = ScriptedExporter([hang])
     standing = asyncio.new_event_loop()
+    stays: list[contextlib.AsyncExitStack] = []
 
     async def begin() -> Running:
         async with contextlib.AsyncExitStack() as stack:
             run = await stack.enter_async_context(running(exporter))
             run.add(1, 2, 3, 4)
             await run.until(lambda figures: figures.in_flight == 3)
-            stack.pop_all()  # it stays as it is
+            stays.append(stack.pop_all())  # as it is, and kept: uvloop closes what is garbage
             return run
 
     run = standing.run_until_complete(begin())
@@ -727,7 +724,7 @@ def test_the_exit_sends_without_a_loop() -> None:
         name="x",
         resource=Resource.get_empty,
         alarm=lambda: None,
-        gather=lambda: None,
+        ended=no_spans(),
         max_queue_size=10,
         max_queue_bytes=10**6,
         max_export_batch_size=2,

@@ -97,6 +97,18 @@ async def test_errors_and_awaits_pass() -> None:
             await (measured if awaiting else asyncio.create_task(measured))
 
 
+async def test_a_call_counts_where_there_is_a_loop() -> None:
+    """In a plain thread it held nobody up."""
+    clock = Clock()
+    meter = StallMeter(clock)
+    begun = meter.begin()
+    clock.now = 2
+    await asyncio.to_thread(meter.end_call, begun)
+    assert meter.longest == 0
+    meter.end_call(begun)
+    assert meter.longest == 2
+
+
 async def test_statistics_tell_the_longest_stall() -> None:
     """Something was done on the loop, and it took no second."""
     async with asynctrace.init(exporter=InMemoryExporter(), set_global=False) as tracing:

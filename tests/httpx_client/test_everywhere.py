@@ -236,3 +236,39 @@ def test_a_library_imported_later(then: str) -> None:
     """It is traced from its import on, and its module looks like any other."""
     program = _LATER.format(then=_IMPORTS[then])
     subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
+
+
+async def test_logical_spans(kind: Kind, tracing: Tracing, recorder: Recorder) -> None:
+    """Every call of every client is in one, and in one alone."""
+    instrument_all(tracing=tracing, logical_span=True)
+    async with kind.client(transport=_answering(kind)) as client:
+        await kind.call(client.get, "http://host/")
+        assert [span.name for span in recorder.spans] == ["GET", "GET request"]
+        recorder.clear()
+        instrument(client, tracing=tracing, logical_span=True)
+        await kind.call(client.get, "http://host/")
+        assert [span.name for span in recorder.spans] == ["GET", "GET request"]
+
+
+def test_a_library_that_is_not_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When one cannot be traced none is, and nothing is left half done."""
+    monkeypatch.setitem(sys.modules, "httpx2", sys)
+    before = httpx.Client.send, list(sys.meta_path)
+    with pytest.raises(AttributeError):
+        instrument_all()
+    assert (httpx.Client.send, sys.meta_path) == before
+    uninstrument_all()
+
+
+def test_a_library_that_cannot_be_found() -> None:
+    """What is not installed is not found with us, either."""
+    import importlib.util
+
+    instrument_all()
+    finder: Any = sys.meta_path[0]
+    assert finder.find_spec("nothing", None) is None
+    finder._is_asking = True
+    assert finder.find_spec("httpx", None) is None
+    finder._is_asking = False
+    spec = importlib.util.find_spec("httpx")
+    assert spec is not None

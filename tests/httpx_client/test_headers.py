@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import httpx
+import httpx2
 import pytest
 from opentelemetry import baggage, context
 from opentelemetry.instrumentation.utils import (
@@ -22,6 +23,7 @@ from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import TraceState
 
 from asynctrace.httpx import AsyncTracingTransport, instrument
+from asynctrace.httpx._request import _with_traceparent
 from asynctrace.initialization import init
 from asynctrace.propagation import Propagator
 from asynctrace.tracing import Tracing
@@ -320,3 +322,24 @@ async def test_a_span_that_cannot_be_started(
 
 def _fail(*_: object) -> None:
     raise RuntimeError("a fault of ours")
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2])
+def test_where_the_headers_are(library: Any) -> None:
+    """The private list that the usual path appends to: notice when either library moves it."""
+    headers = library.Headers([("X-Mine", "1")])
+    assert headers._list == [(b"X-Mine", b"x-mine", b"1")]
+    added = _with_traceparent(headers, THEIRS.encode())
+    assert added.raw == [(b"X-Mine", b"1"), (b"traceparent", THEIRS.encode())]
+    assert added["Traceparent"] == THEIRS
+    assert len(headers) == 1
+
+
+def test_headers_kept_elsewhere() -> None:
+    """A library that has moved them costs time, and nothing else."""
+
+    class Moved(dict[str, str]):
+        pass
+
+    assert _with_traceparent(cast("Any", Moved(a="1")), b"x") == {"a": "1", "traceparent": "x"}
+    assert _with_traceparent(cast("Any", Moved(traceparent="y")), b"x") == {"traceparent": "y"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import httpx
 import pytest
 from opentelemetry.trace import SpanKind, StatusCode
 
@@ -214,3 +215,29 @@ async def test_redirects(kind: Kind, server: Server, tracing: Tracing, recorder:
     assert parents == {outer.get_span_context().span_id}
     statuses = [(span.attributes or {})["http.response.status_code"] for span in (first, second)]
     assert statuses == [302, 200]
+
+
+_EXCEPTIONS = sorted(
+    name
+    for name in httpx.__all__
+    if isinstance(kind := getattr(httpx, name), type) and issubclass(kind, httpx.RequestError)
+)
+
+
+@pytest.mark.parametrize("name", _EXCEPTIONS)
+async def test_every_exception(kind: Kind, name: str, tracing: Tracing, recorder: Recorder) -> None:
+    """Time-outs by phase, and all the others: passed on, and told by the full name."""
+    assert {"ConnectTimeout", "PoolTimeout", "ReadTimeout", "WriteTimeout"} < set(_EXCEPTIONS)
+    raised = getattr(kind.library, name)("no")
+
+    def respond(request: Any) -> Any:
+        raise raised
+
+    async with kind.client(transport=kind.transport(respond)) as client:
+        instrument(client, tracing=tracing)
+        with pytest.raises(type(raised)) as caught:
+            await kind.call(client.get, "http://host/")
+    assert caught.value is raised
+    attributes = recorder.one().attributes or {}
+    assert attributes["error.type"] == f"{kind.library.__name__}.{name}"
+    assert "http.response.status_code" not in attributes

@@ -208,4 +208,5 @@ async def _http2_server() -> AsyncIterator[str]:
         server.close()
         for writer in tasks:
             writer.close()
+            await writer.wait_closed()
         await server.wait_closed()

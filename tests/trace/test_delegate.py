@@ -171,7 +171,8 @@ def test_the_attributes_are_those_of_the_active_provider() -> None:
     assert isinstance(tracer, SdkTracer)
     assert delegate._disabled is True
     assert (delegate.sampler, tracer.sampler) == (ALWAYS_OFF, ALWAYS_OFF)
-    assert (delegate.resource.attributes, tracer.resource.attributes) == ({}, {})
+    assert delegate.resource.attributes == {"service.name": "unknown_service"}
+    assert tracer.resource.attributes == {"service.name": "unknown_service"}
     assert delegate.id_generator.generate_span_id()
     assert delegate._active_span_processor._span_processors == ()
     assert delegate._span_limits.max_events == 128

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-import time
+
+from asynctrace.export.blocking import DeadlineSocket
 
 from .connection import SLICE, Connection
 from .outcome import Result
@@ -16,22 +17,15 @@ def call(sock: socket.socket, headers: Headers, message: bytes, deadline: float)
     Raises:
         OSError: the connection broke, or the deadline passed (`TimeoutError`).
     """
+    timed = DeadlineSocket(sock, deadline)
     connection = Connection()
     connection.begin(headers, message)
     while True:
-        sock.settimeout(_left(deadline))
         if data := connection.bytes_to_send(SLICE):
-            sock.sendall(data)
+            timed.sendall(data)
         elif connection.result is not None:
             return connection.result
-        elif received := sock.recv(SLICE):
+        elif received := timed.recv(SLICE):
             connection.receive(received)
         else:
             connection.lost("the server closed the connection")
-
-
-def _left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError("the deadline passed")
-    return left

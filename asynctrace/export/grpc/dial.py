@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import socket
 import ssl
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from asynctrace import _threads
+from asynctrace.export import blocking
+from asynctrace.export.addresses import is_literal, without_look_up
 
 from .link import Link
 from .request import Endpoint
@@ -25,6 +27,7 @@ class Dialer:
         self._host, self._port = endpoint.host, endpoint.port
         self._tls = tls
         self._good: str | None = None
+        self._found: Sequence[str] = ()
         self._looking_up = False
 
     async def connect(self, deadline: float) -> Link:
@@ -54,12 +57,34 @@ class Dialer:
 
     async def _addresses(self) -> list[str]:
         """All addresses, the one that worked last first."""
-        if _is_literal(self._host):
+        if is_literal(self._host):
             return [self._host]
-        found = dict.fromkeys(await self._look_up())
+        try:
+            found = dict.fromkeys(await self._look_up())
+        except RuntimeError:  # no thread was to be had
+            if not self._at_once:
+                raise
+            return list(self._at_once)
         return sorted(found, key=lambda address: address != self._good)
 
-    async def _look_up(self) -> list[str]:
+    @property
+    def _at_once(self) -> Sequence[str]:
+        """The addresses to be had without a look-up: the one that worked, or else those found."""
+        return without_look_up(self._host, [self._good] if self._good else self._found)
+
+    def learn(self) -> None:
+        """Look the name up for later, in a thread; nobody waits for it, and it may fail."""
+        if self._at_once or self._looking_up:
+            return
+
+        def look_up() -> None:
+            with contextlib.suppress(OSError):  # `connect` finds that out itself, and tells it
+                self._getaddrinfo()
+
+        with contextlib.suppress(RuntimeError):
+            _threads.start(look_up)
+
+    async def _look_up(self) -> Sequence[str]:
         """In a daemon thread, and never in two: a resolver that hangs would collect them."""
         if self._looking_up:
             raise OSError(f"the last look-up of {self._host} has not returned")
@@ -70,14 +95,15 @@ class Dialer:
             self._looking_up = False
             raise
 
-    def _getaddrinfo(self) -> list[str]:
+    def _getaddrinfo(self) -> Sequence[str]:
         try:
             found = socket.getaddrinfo(
                 self._host, self._port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
             )
         finally:
             self._looking_up = False
-        return [str(address[0]) for *_, address in found]
+        self._found = [str(address[0]) for *_, address in found]
+        return self._found
 
     async def _connect_to(self, address: str) -> Link:
         loop = asyncio.get_running_loop()
@@ -104,16 +130,13 @@ class Dialer:
         Raises:
             OSError: the address is not known, or as `connect`.
         """
-        known = self._host == "localhost" or _is_literal(self._host)
-        address = self._good or (self._host if known else None)
-        if address is None:
-            raise OSError(f"{self._host} was never reached")
-        timeout = max(0.01, deadline - time.monotonic())
+        if not self._at_once:
+            raise OSError(f"{self._host} was never resolved")
         with contextlib.ExitStack() as on_error:
-            sock = socket.create_connection((address, self._port), timeout=timeout)
+            sock = blocking.connect(self._at_once, self._port, deadline)
             on_error.callback(sock.close)
             if self._tls is not None:
-                sock.settimeout(max(0.01, deadline - time.monotonic()))
+                sock.settimeout(blocking.time_left(deadline))
                 wrapped = self._tls.wrap_socket(sock, server_hostname=self._host)
                 on_error.callback(wrapped.close)
                 _check_protocol(wrapped)
@@ -126,14 +149,6 @@ class Dialer:
 
     def __repr__(self) -> str:
         return f"<Dialer {self._host}:{self._port}{' TLS' if self._tls else ''}>"
-
-
-def _is_literal(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _explained(error: ssl.SSLError) -> OSError:

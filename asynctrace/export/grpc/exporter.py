@@ -42,11 +42,10 @@ class OtlpGrpcExporter:
             OSError: a certificate or key cannot be used.
             ValueError: gRPC does not allow one of the headers.
         """
-        return cls(
-            endpoint,
-            await _threads.call(tls_context, endpoint) if endpoint.secure else None,
-            name=name,
-        )
+        tls = await _threads.call(tls_context, endpoint) if endpoint.secure else None
+        made = cls(endpoint, tls, name=name)
+        made._dialer.learn()
+        return made
 
     async def export(self, batch: Batch, deadline: float) -> Outcome:
         """Make one call; the pipeline keeps the deadline by cancelling, the server is told it."""

@@ -37,6 +37,11 @@ from .rules import is_worth_keeping
 from .spool import Saver, Spool
 from .store import Store
 
+ROOM = 8
+"""How many times as many spans as the queue may be on their way from a full queue to disk: what
+ends in a single step of the loop comes before the disk can. In bytes it is no more than the queue.
+"""
+
 
 class SpoolingPipeline(Pipeline):
     """Like `Pipeline`, and loses nothing while the disk has room."""
@@ -71,7 +76,7 @@ class SpoolingPipeline(Pipeline):
             resource=resource,
             alarm=alarm,
             batch_size=max_export_batch_size,
-            max_spans=max_queue_size,
+            max_spans=ROOM * max_queue_size,
             max_bytes=max_queue_bytes,
         )
         self._replay = Replay(

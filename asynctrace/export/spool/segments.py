@@ -51,8 +51,10 @@ class OpenSegment:
             os.close(fd)
 
     def __del__(self) -> None:
-        # Of a task that was cancelled while a thread opened it: nobody else knows of it.
-        self.release()
+        # Of a task that was cancelled while a thread opened it: nobody else knows of it. A forked
+        # child has left it; there, a thread of the parent may hold the lock for ever.
+        if self._fd >= 0:
+            self.release()
 
     def _append(self, data: bytes) -> None:
         """All of it or nothing.

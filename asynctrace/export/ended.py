@@ -1,0 +1,92 @@
+"""Spans that have ended and are not bytes yet.
+
+They are encoded in bursts: between the steps of a request the encoder's code and tables are cold,
+and a span costs twice what it does behind another span.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+
+from opentelemetry.sdk.trace import ReadableSpan
+
+from .stall import StallMeter
+
+BURST = 64
+"""Spans that are encoded together: a fraction of a millisecond."""
+
+
+class Ended:
+    """A bounded buffer that any thread, and any finalizer, adds to without waiting.
+
+    `queue` takes a span on, `refuse` counts one for which there is no `room`. Only one thread at a
+    time hands spans on, and no more of them than two bursts for the sake of one that it adds.
+    """
+
+    __slots__ = ("_handing_on", "_queue", "_refuse", "_spans", "_stalls", "burst", "room")
+
+    def __init__(
+        self,
+        queue: Callable[[ReadableSpan], None],
+        refuse: Callable[[], None],
+        *,
+        room: int,
+        burst: int,
+        stalls: StallMeter | None = None,
+    ) -> None:
+        self._queue = queue
+        self._refuse = refuse
+        self._spans: deque[ReadableSpan] = deque()
+        self._handing_on = threading.Lock()
+        self._stalls = stalls or StallMeter()
+        self.room = room
+        self.burst = burst
+        """How many wait for each other; more than there is `room` for: until they are fetched."""
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+    def add(self, span: ReadableSpan) -> None:
+        """Take a span; hand on a burst when there is one. Never waits, never raises."""
+        waiting = len(self._spans)
+        if waiting >= self.room:
+            self._refuse()
+            return
+        self._spans.append(span)
+        if waiting + 1 >= self.burst:
+            self.hand_on(2 * self.burst)
+
+    def hand_on(self, limit: int | None = None) -> bool:
+        """Queue what waits, at most `limit` spans; False when another thread is at it already."""
+        # Not a blocking acquire: the other may be code that this one, a finalizer, interrupts.
+        if not self._handing_on.acquire(blocking=False):
+            return False
+        begun = self._stalls.begin()
+        try:
+            waiting = len(self._spans)
+            with suppress(IndexError):
+                for _ in range(waiting if limit is None else min(limit, waiting)):
+                    self._queue(self._spans.popleft())
+        finally:
+            self._handing_on.release()
+            self._stalls.end_call(begun)
+        return True
+
+    async def wait_handed_on(self, deadline: float) -> None:
+        """Until every span that was added before the call is queued, or `deadline` has come."""
+        # Another thread that is at it will be done before an event could tell.
+        while not self.hand_on() and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+    def forget(self) -> None:
+        """In a forked child: the spans are the parent's, and so may the lock be."""
+        self._spans.clear()
+        self._handing_on = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<Ended {len(self._spans)} of {self.room} spans>"
