@@ -179,7 +179,7 @@ NAMES: Final = STABLE | DEVELOPMENT | OWN
 
 HEADER_PREFIXES: Final = ("http.request.header.", "http.response.header.")
 
-# --- metrics: the durations are stable, the others are of development status -----------------------
+# --- metrics: the durations are stable, the others are of development status ------------------
 
 CLIENT_REQUEST_DURATION: Final = "http.client.request.duration"
 SERVER_REQUEST_DURATION: Final = "http.server.request.duration"

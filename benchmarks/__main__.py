@@ -1,6 +1,6 @@
 """The table of costs: each row a ratio within this run.
 
-    python -m benchmarks [--quick] [--json]
+python -m benchmarks [--quick] [--json]
 """
 
 from __future__ import annotations
@@ -97,9 +97,11 @@ def as_markdown(rows: list[Row], measured: Mapping[str, Mapping[str, Cost]]) -> 
     floors = measured["server"]
     lines += [
         "",
-        f"Floor: a bare aiohttp request {floors['bare'].microseconds:.1f} us, "
-        f"with a middleware that does nothing {floors['do nothing'].microseconds:.1f} us; "
-        f"a bare httpx transport call {measured['client']['bare'].microseconds:.1f} us.",
+        (
+            f"Floor: a bare aiohttp request {floors['bare'].microseconds:.1f} us, "
+            f"with a middleware that does nothing {floors['do nothing'].microseconds:.1f} us; "
+            f"a bare httpx transport call {measured['client']['bare'].microseconds:.1f} us."
+        ),
     ]
     return "\n".join(lines)
 

@@ -68,7 +68,9 @@ async def do_nothing(request: web.Request, handler: Handler) -> web.StreamRespon
 class Server:
     """An application, driven through one keep-alive connection."""
 
-    def __init__(self, name: str, *, sampled: bool = True, middlewares: tuple[Any, ...] = ()) -> None:
+    def __init__(
+        self, name: str, *, sampled: bool = True, middlewares: tuple[Any, ...] = ()
+    ) -> None:
         self.name = name
         self._request = request_bytes(sampled=sampled)
         self._middlewares = middlewares

@@ -421,7 +421,7 @@ FIELDS: Final[tuple[Field, ...]] = (
         argument="loop_monitor",
         default=False,
         check=checks.flag,
-        help="Watch the event loop: measure its lag, and tell on the span that runs when it blocks.",
+        help="Watch the event loop: measure its lag, tell on the span that runs when it blocks.",
     ),
     Field(
         name="loop_block_threshold",

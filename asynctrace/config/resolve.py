@@ -112,7 +112,7 @@ class Config:
 def _refuse_unknown(arguments: Mapping[str, object]) -> None:
     for name in arguments:
         if name not in ARGUMENTS:
-            near = difflib.get_close_matches(name, ARGUMENTS, n=1, cutoff=0.5)
+            near = difflib.get_close_matches(name, ARGUMENTS, n=1, cutoff=0.6)
             raise ConfigError(
                 name,
                 "***",  # whatever it was meant for may be a secret

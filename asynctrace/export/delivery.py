@@ -128,6 +128,10 @@ class Delivery:
             return not self.ended  # not started yet: nothing can be sent, and nobody waits
         return self.control.force_flush(timeout)
 
+    def must_not_wait(self) -> bool:
+        host = self._host
+        return self.control is not None and host is not None and host.is_here()
+
     def shutdown(self) -> None:
         if self.control:
             self.control.shutdown()
@@ -212,14 +216,18 @@ class Delivery:
 
         Returns whether the deadline passed first. Ends within two `CLOSE_GRACE` of it.
         """
+        settled = await self._drain(deadline, retries=retries)
+        await self.cut(SpanDropReason.DEADLINE)
+        return not settled
+
+    async def _drain(self, deadline: float, *, retries: bool) -> bool:
+        """Admit no more spans and empty the queues until `deadline`; whether they are."""
         self._closing = True
         for pipeline in self.pipelines:
             pipeline.begin_close(deadline, retries=retries)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=max(0.0, deadline - time.monotonic()))
-        timed_out = not all(pipeline.settled for pipeline in self.pipelines)
-        await self.cut(SpanDropReason.DEADLINE)
-        return timed_out
+        return all(pipeline.settled for pipeline in self.pipelines)
 
     async def cut(self, reason: str) -> None:
         """Stop delivering and close: what is not delivered by now is dropped for `reason`.
@@ -301,17 +309,24 @@ class Delivery:
             self.ended.hand_on()
         host = self.host
         if host is not None and host.owned:
-            # One attempt each: nobody waits gladly for a process that has nothing else to do.
-            closing = self.close(deadline, retries=False)
+            closing = self._close_at_exit(deadline)
             future = asyncio.run_coroutine_threadsafe(closing, host.loop)
             try:
                 future.result(max(0.0, deadline - time.monotonic()) + 3 * CLOSE_GRACE)
             except Exception as error:
                 self._contain("exit", error)
-            return
         for pipeline in self.pipelines:
             pipeline.queue.closed = True
             pipeline.export_at_exit(deadline)
+
+    async def _close_at_exit(self, deadline: float) -> None:
+        """Like `close`, but what is left because it takes a thread stays in the queue.
+
+        From Python 3.12 on an interpreter that exits starts no thread.
+        """
+        # One attempt each: nobody waits gladly for a process that has nothing else to do.
+        if await self._drain(deadline, retries=False) or not all(t.done() for t in self._tasks):
+            await self.cut(SpanDropReason.DEADLINE)
 
     def __repr__(self) -> str:
         return f"<Delivery host={self._host!r} pipelines={list(self.pipelines)!r}>"

@@ -6,7 +6,12 @@ https://opentelemetry.io/docs/specs/otel/protocol/file-exporter/
 from __future__ import annotations
 
 import os
+import sys
+from contextlib import suppress
 from pathlib import Path
+
+if sys.platform != "win32":
+    import fcntl
 
 from asynctrace.otlp import decode, json
 
@@ -48,11 +53,19 @@ class OtlpFileExporter(WritingExporter):
 
 def _append(file: int, line: bytes) -> None:
     """Write a whole line, or raise OSError."""
+    _lock(file)
     if _is_torn(file):
         line = b"\n" + line
     written = os.write(file, line)
     if written < len(line):
         raise OSError(f"the disk took {written} of {len(line)} bytes")
+
+
+def _lock(file: int) -> None:
+    """Until it is closed: a line that another is just writing would look like a torn one."""
+    if sys.platform != "win32":
+        with suppress(OSError):  # a file system, or a pipe, that knows no locks
+            fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def _is_torn(file: int) -> bool:

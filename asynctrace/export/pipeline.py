@@ -77,6 +77,7 @@ class Pipeline:
         self._urgency_tried = self._urgency()
         self._deadline: float | None = None
         self._retries = True
+        self._exiting = False
         self._wake: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._batch: Batch | None = None
@@ -165,10 +166,13 @@ class Pipeline:
             if self._wake is wake:
                 self._detach()
             raise
-        except BaseException:
-            await self._leave(wake)
-            raise
-        await self._leave(wake)
+        except BaseException as error:
+            handed_over = self._exiting and isinstance(error, RuntimeError)
+            await self._leave(wake, for_good=self.queue.closed and not handed_over)
+            if not handed_over:
+                raise
+        else:
+            await self._leave(wake, for_good=self.queue.closed)
 
     async def _serve(self, wake: asyncio.Event) -> None:
         while not self.queue.closed or len(self.queue):
@@ -185,11 +189,11 @@ class Pipeline:
         self._alarm_at = 1
         self._alarmed = False
 
-    async def _leave(self, wake: asyncio.Event) -> None:
+    async def _leave(self, wake: asyncio.Event, *, for_good: bool) -> None:
         if self._wake is wake:  # and not that of the next host, which has taken over
             self._detach()
         await self._contained(self.exporter.close())
-        if self.queue.closed:
+        if for_good:
             await self._contained(self.exporter.shutdown())
 
     def begin_flush(self, *, since: Flush | None = None) -> Flush:
@@ -247,10 +251,17 @@ class Pipeline:
         self.exporter.after_fork()
 
     def expect_exit(self) -> None:
-        """The interpreter exits: no thread can be started any more."""
+        """The interpreter exits: no thread can be started any more.
+
+        An exporter that raises RuntimeError now may have wanted one. Its batch stays queued for
+        `export_at_exit`, which needs none.
+        """
+        self._exiting = True
 
     def export_at_exit(self, deadline: float) -> None:
         """Send what is queued without asyncio, while the interpreter exits."""
+        if self.ledger.closed:
+            return
         self._drain_at_exit(deadline)
         self.close_books(SpanDropReason.EXIT)
 
@@ -436,6 +447,8 @@ class Pipeline:
         except TimeoutError:
             return Undelivered("timeout", f"no answer within {timeout:g} s", retryable=True)
         except Exception as error:
+            if self._exiting and isinstance(error, RuntimeError):
+                raise
             outcome = Undelivered("exporter_error", repr(error))
         answered = isinstance(outcome, Delivered) or not outcome.retryable
         if answered and self._circuit.state is not CircuitState.CLOSED:

@@ -7,15 +7,12 @@ its rules (and its warnings) are the ones that hold.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping
 
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.util.types import AnyValue
 
 from .limits import AttributeLimits
-
-_logger = logging.getLogger("asynctrace")
 
 Fault = Callable[[str, BaseException], None]
 
@@ -97,7 +94,6 @@ def _place(kept: dict[str, AnyValue], items: Iterable[tuple[str, AnyValue]], mos
     for key, value in items:
         kept.pop(key, None)
         if len(kept) >= most:
-            _logger.warning("more than %d attributes: the oldest is dropped", most)
             kept.pop(next(iter(kept)), None)
             dropped += 1
         kept[key] = value

@@ -153,10 +153,14 @@ class TracerProvider(SdkTracerProvider):
         self._core.fault(where, error)
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
-        """Flushes the processors, then the sink, within `timeout_millis`; True when all did."""
+        """Flushes the processors, then the sink, within `timeout_millis`; True when all did.
+
+        On the loop that delivers it only sets that going, and says False.
+        """
         deadline = monotonic() + timeout_millis / 1000
         core = self._core
-        flushed = core.processors.force_flush(timeout_millis)
+        waits = core.sink is None or not core.sink.must_not_wait()
+        flushed = core.processors.force_flush(timeout_millis) if waits else False
         if core.sink is None:
             return flushed
         try:
@@ -172,9 +176,10 @@ class TracerProvider(SdkTracerProvider):
         """
         if self._shut_down:
             return
-        self._shut_down = True
         core = self._core
-        core.processors.shutdown()
+        if core.sink is None or not core.sink.must_not_wait():
+            self._shut_down = True
+            core.processors.shutdown()
         if core.sink is not None:
             try:
                 core.sink.shutdown()

@@ -26,6 +26,12 @@ class SpanSink(Protocol):
     def shutdown(self) -> None:
         """Refuses spans from now on. Called once."""
 
+    def must_not_wait(self) -> bool:
+        """Whether the caller is on the loop that delivers: waiting would stop it.
+
+        Then `force_flush` and `shutdown` see to the processors as well, later and elsewhere.
+        """
+
     def fault(self, where: str, error: BaseException) -> None:
         """Counts an error that was kept from user code. The log line is written by `Faults`.
 

@@ -18,6 +18,8 @@ from opentelemetry.sdk.trace import Event
 from opentelemetry.trace import Link, SpanContext, Status, StatusCode
 from opentelemetry.util.types import AnyValue, Attributes
 
+from asynctrace.semconv import UNFINISHED
+
 from .attributes import PLAIN, merge, merge_one, merge_trusted
 from .core import TRUSTED
 from .exceptions import describe_exception, exception_attributes
@@ -41,7 +43,7 @@ class Span(RecordedSpan):
 
     def set_attribute(self, key: str, value: AnyValue) -> None:
         if self._end_time is not None:
-            _refuse("set_attribute")
+            self._refuse("set_attribute")
             return
         core = self._tracer._core
         limits = core.limits.span
@@ -60,7 +62,7 @@ class Span(RecordedSpan):
 
     def set_attributes(self, attributes: Mapping[str, AnyValue]) -> None:
         if self._end_time is not None:
-            _refuse("set_attributes")
+            self._refuse("set_attributes")
             return
         core = self._tracer._core
         dropped = merge(self._attributes, attributes, core.limits.span, core.fault)
@@ -74,7 +76,7 @@ class Span(RecordedSpan):
         of those by construction. A key that is set again keeps its place.
         """
         if self._end_time is not None:
-            _refuse("update_trusted")
+            self._refuse("update_trusted")
             return
         core = self._tracer._core
         dropped = merge_trusted(self._attributes, attributes, core.limits.span, core.fault)
@@ -85,7 +87,7 @@ class Span(RecordedSpan):
         self, name: str, attributes: Attributes = None, timestamp: int | None = None
     ) -> None:
         if self._end_time is not None:
-            _refuse("add_event")
+            self._refuse("add_event")
             return
         core = self._tracer._core
         if timestamp is None:
@@ -99,7 +101,7 @@ class Span(RecordedSpan):
 
     def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
         if self._end_time is not None:
-            _refuse("add_link")
+            self._refuse("add_link")
             return
         core = self._tracer._core
         try:
@@ -123,14 +125,14 @@ class Span(RecordedSpan):
 
     def update_name(self, name: str) -> None:
         if self._end_time is not None:
-            _refuse("update_name")
+            self._refuse("update_name")
             return
         self._name = name
 
     def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
         """Sets the status. OK is final, and UNSET cannot be set, as the specification has it."""
         if self._end_time is not None:
-            _refuse("set_status")
+            self._refuse("set_status")
             return
         if isinstance(status, StatusCode):
             self._change_status(Status(status, description))
@@ -151,7 +153,7 @@ class Span(RecordedSpan):
         escaped: bool = False,
     ) -> None:
         if self._end_time is not None:
-            _refuse("record_exception")
+            self._refuse("record_exception")
             return
         fault = self._tracer._core.fault
         recorded = exception_attributes(exception, escaped=escaped, fault=fault)
@@ -161,6 +163,11 @@ class Span(RecordedSpan):
             except Exception as error:
                 fault("attributes", error)
         self.add_event("exception", recorded, timestamp)
+
+    def _refuse(self, method: str) -> None:
+        """Warn, as the SDK does; but not of a span that the shutdown has ended under its owner."""
+        if UNFINISHED not in self._attributes:
+            _logger.warning("%s() on an ended span is ignored", method)
 
     # ---- starting and ending
 
@@ -194,7 +201,7 @@ class Span(RecordedSpan):
             end_time = core.clock()
         # No call stands between the check and the change: the interpreter lets no other thread in.
         if self._end_time is not None:
-            _refuse("end")
+            self._refuse("end")
             return
         self._end_time = end_time
         core.open_spans.table.pop(self._span_id, None)
@@ -231,7 +238,3 @@ def _append(items: list[Any], item: Any, most: int) -> int:
         items.append(item)
         del items[0]
     return 1
-
-
-def _refuse(method: str) -> None:
-    _logger.warning("%s() on an ended span is ignored", method)

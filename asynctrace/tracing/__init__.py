@@ -22,11 +22,10 @@ from collections.abc import Mapping
 from asynctrace import _threads
 from asynctrace.config import Config
 from asynctrace.export.reports import FlushReport, ShutdownReport, Statistics
-from asynctrace.tracing.life import UNFINISHED, Tracing
+from asynctrace.tracing.life import Tracing
 from asynctrace.tracing.slot import current, running
 
 __all__ = [
-    "UNFINISHED",
     "FlushReport",
     "ShutdownReport",
     "Statistics",

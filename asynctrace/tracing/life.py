@@ -15,14 +15,17 @@ from asynctrace import _threads
 from asynctrace._lifecycle import Lifecycle, State
 from asynctrace.config import Config
 from asynctrace.context import BaggageAttributes
+from asynctrace.errors import LifecycleError
 from asynctrace.export import process, self_metrics
 from asynctrace.export.build import NO_LIMIT, build_exporters, build_pipelines
 from asynctrace.export.contracts import Exporter, SpanDropReason
 from asynctrace.export.delivery import Delivery
+from asynctrace.export.pipeline import CLOSE_GRACE
 from asynctrace.export.reports import ExporterReport, FlushReport, ShutdownReport, Statistics
 from asynctrace.monitor import LoopMonitor
 from asynctrace.propagation import Propagator
 from asynctrace.resource import described_by, detect, of_forked_child
+from asynctrace.semconv import UNFINISHED
 from asynctrace.trace.provider import TracerProvider
 from asynctrace.trace.span import Span
 from asynctrace.tracing import parts, slot
@@ -32,8 +35,6 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
 logger = logging.getLogger("asynctrace")
-
-UNFINISHED = "asynctrace.unfinished"
 
 
 class Tracing:
@@ -156,11 +157,15 @@ class Tracing:
         self._lifecycle.require(State.RUNNING, State.DRAINING, State.CLOSED)
         if self.state is State.CLOSED:
             return FlushReport(exporters={}, timed_out=False, elapsed=0.0)
-        host = self._delivery.ensure_host()
-        if host is None:
+        try:
+            async with asyncio.timeout(deadline + CLOSE_GRACE - time.monotonic()):
+                host = self._delivery.ensure_host()
+                if host is None:
+                    raise TimeoutError
+                reports, timed_out = await host.run(self._flush(deadline))
+        except TimeoutError:
+            # There is no host, or it is another loop that is blocked or stands still.
             reports, timed_out = _pending(self._delivery), True
-        else:
-            reports, timed_out = await host.run(self._flush(deadline))
         elapsed = time.monotonic() - started
         return FlushReport(exporters=reports, timed_out=timed_out, elapsed=elapsed)
 
@@ -179,14 +184,21 @@ class Tracing:
         Raises:
             ValueError: `timeout` is negative or not a number.
         """
-        deadline = time.monotonic() + self._seconds(timeout)
+        started = time.monotonic()
+        deadline = started + self._seconds(timeout)
         if self._report is None:
+            self._report = Future()
             host = self._delivery.host or self._delivery.adopt_running_loop()
-            self._report = asyncio.run_coroutine_threadsafe(self._close(deadline), host.loop)
+            closing = self._close(deadline, self._report)
+            asyncio.run_coroutine_threadsafe(closing, host.loop)
         waiter = asyncio.wrap_future(self._report)
         self._waiting += 1
         try:
-            return await asyncio.shield(waiter)
+            async with asyncio.timeout(deadline + 3 * CLOSE_GRACE - time.monotonic()):
+                return await asyncio.shield(waiter)
+        except TimeoutError:
+            # The host is another loop, which is blocked or stands still: nobody else will close.
+            return self._conclude(self._report, started, timed_out=True)
         except asyncio.CancelledError:
             if self._waiting == 1 and not waiter.done():
                 serving = self._delivery.host
@@ -200,64 +212,100 @@ class Tracing:
         """On the host: also what the user's processors hold back and hand on when flushed."""
         await self._delivery.ended.wait_handed_on(deadline)
         flushes = self._delivery.begin_flush()
+        processors_ended = True
         if self._provider.processors.added:
-            await self._flush_processors(deadline)
+            processors_ended = await self._flush_processors(deadline)
             await self._delivery.ended.wait_handed_on(deadline)
             flushes = self._delivery.begin_flush(since=flushes)
-        return await self._delivery.finish_flush(flushes, deadline)
+        reports, timed_out = await self._delivery.finish_flush(flushes, deadline)
+        return reports, timed_out or not processors_ended
 
-    async def _close(self, deadline: float) -> ShutdownReport:
-        """On the host: everything that closing is, once."""
+    async def _close(self, deadline: float, report: Future[ShutdownReport]) -> None:
+        """On the host: everything that closing is, once; the outcome is put into `report`."""
+        if report.done():  # the caller could not wait for this loop any longer
+            return
         started = time.monotonic()
-        self._lifecycle.move(State.DRAINING)
+        try:
+            self._lifecycle.move(State.DRAINING)
+        except LifecycleError as error:
+            report.set_exception(error)
+            return
         self._closing = asyncio.current_task()
         timed_out = True
         unfinished = self._end_open_spans()
         try:
-            await self._shutdown_processors(deadline)
+            processors_ended = await self._shutdown_processors(deadline)
             await self._delivery.ended.wait_handed_on(deadline)
-            timed_out = await self._delivery.close(deadline)
+            timed_out = await self._delivery.close(deadline) or not processors_ended
         except asyncio.CancelledError:
             # The shutdown was cancelled, or the loop is being torn down: it closes all the same,
             # and the report says what was cut off.
             await self._delivery.cut(SpanDropReason.CANCELLED)
         finally:
-            self._release()
+            self._conclude(report, started, timed_out=timed_out, unfinished=unfinished)
+
+    def _conclude(
+        self,
+        report: Future[ShutdownReport],
+        started: float,
+        *,
+        timed_out: bool,
+        unfinished: int = 0,
+    ) -> ShutdownReport:
+        """Close the books; the first to come here decides what the report says."""
+        if self._delivery.pipelines:
+            self._delivery.ended.hand_on()
+        for pipeline in self._delivery.pipelines:
+            pipeline.close_books(SpanDropReason.DEADLINE)
+        self._release()
+        if self.state is State.RUNNING:
+            self._lifecycle.move(State.DRAINING)
+        if self.state is State.DRAINING:
             self._lifecycle.move(State.CLOSED)
-        return ShutdownReport(
-            exporters={p.name: p.report() for p in self._delivery.pipelines},
-            timed_out=timed_out,
-            elapsed=time.monotonic() - started,
-            unfinished=unfinished,
-        )
+        if not report.done():
+            report.set_result(
+                ShutdownReport(
+                    exporters={p.name: p.report() for p in self._delivery.pipelines},
+                    timed_out=timed_out,
+                    elapsed=time.monotonic() - started,
+                    unfinished=unfinished,
+                )
+            )
+        return report.result()
 
     def _cut_short(self) -> None:
         """On the host: end a `_close` that is under way."""
         if self._closing is not None and not self._closing.cancelling():
             self._closing.cancel()
 
-    async def _flush_processors(self, deadline: float) -> None:
+    async def _flush_processors(self, deadline: float) -> bool:
         milliseconds = int((deadline - time.monotonic()) * 1000)
-        await self._blocking(deadline, self._provider.processors.force_flush, milliseconds)
+        return await self._blocking(deadline, self._provider.processors.force_flush, milliseconds)
 
-    async def _shutdown_processors(self, deadline: float) -> None:
+    async def _shutdown_processors(self, deadline: float) -> bool:
         """The spans that are queued go out meanwhile: a processor that hangs delays only itself."""
         if self._provider.processors.added and not self._provider._shut_down:
             self._provider._shut_down = True
             self._delivery.begin_flush()
-            await self._blocking(deadline, self._provider.processors.shutdown)
+            return await self._blocking(deadline, self._provider.processors.shutdown)
+        return True
 
     async def _blocking(
         self, deadline: float, function: Callable[..., object], *args: object
-    ) -> None:
-        """The processors of others block: in a daemon thread, and not past the deadline."""
+    ) -> bool:
+        """The processors of others block: in a daemon thread, and not past the deadline.
+
+        Whether they ended in time.
+        """
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
                 await _threads.call(function, *args)
         except TimeoutError:
             logger.warning("Span processors were late; they go on in a thread of their own.")
+            return False
         except Exception as error:
             self._delivery.fault("processors", error)
+        return True
 
     def _end_open_spans(self) -> int:
         spans = self._provider.open_spans()

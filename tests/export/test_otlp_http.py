@@ -245,8 +245,29 @@ async def test_names_are_resolved_in_a_daemon_thread(monkeypatch: pytest.MonkeyP
         ("10.1.2.3", 80, "collector"),
         ("fd00::1", 80, "collector"),
     ]
-    assert names.last_address == "10.1.2.3"
+    assert names.last_addresses == ["10.1.2.3", "fd00::1"]
     await names.close()
+
+
+async def test_without_threads_known_addresses_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interpreter that exits starts none: the last answer, or the loopback's own addresses."""
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr("asynctrace._threads.start", refuse)
+    names = DaemonResolver()
+    names.learn("collector.test", 4318)
+    with pytest.raises(RuntimeError):
+        await names.resolve("collector.test", 4318)
+    names.last_addresses = ["10.1.2.3"]
+    (known,) = await names.resolve("collector.test", 4318)
+    assert (known["host"], known["port"], known["family"]) == ("10.1.2.3", 4318, socket.AF_INET)
+    found = await DaemonResolver().resolve("localhost", 4318)
+    assert [(one["host"], one["family"]) for one in found] == [
+        ("127.0.0.1", socket.AF_INET),
+        ("::1", socket.AF_INET6),
+    ]
 
 
 async def test_a_name_that_is_unknown_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -431,7 +431,7 @@ async def test_a_shutdown_tries_once_through_an_open_circuit(back: bool) -> None
 
 
 async def test_throttling_holds_between_batches() -> None:
-    """`Retry-After` beyond the batch's time: nothing fails, and nothing is sent before it is over."""
+    """`Retry-After` beyond the batch's time: nothing fails, nothing is sent before it is over."""
     exporter = ScriptedExporter([throttled(0.1)])
     async with running(exporter, batch=2, export_timeout=0.05) as run:
         run.add(1, 2, 3, 4)
@@ -741,6 +741,28 @@ def test_the_exit_sends_without_a_loop() -> None:
     pipeline.export_at_exit(time.monotonic() - 1)
     figures = "queued=1 in_flight=0 exported=3 failed=0"
     assert repr(pipeline) == f"<Pipeline 'x' {figures} circuit=closed>"
+
+
+def test_the_exit_splits_what_is_too_large() -> None:
+    """Without a loop as with one."""
+    exporter = ScriptedExporter(judge=at_most(2))
+    pipeline = Pipeline(
+        exporter,
+        name="x",
+        resource=Resource.get_empty,
+        alarm=lambda: None,
+        max_queue_size=10,
+        max_queue_bytes=10**6,
+        max_export_batch_size=8,
+        schedule_delay=NEVER,
+        attempt_timeout=1.0,
+        export_timeout=1.0,
+    )
+    for number in range(1, 8):
+        pipeline.append(item(number))
+    pipeline.export_at_exit(soon())
+    assert exporter.delivered == ids(*range(1, 8))
+    assert pipeline.statistics().exported == 7
 
 
 async def test_an_outage_is_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:

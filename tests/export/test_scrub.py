@@ -105,6 +105,7 @@ async def test_a_scrub_that_raises_lets_nothing_out(caplog: pytest.LogCaptureFix
         span.add_event("e", {"c": SECRET})
         span.set_status(Status(StatusCode.ERROR, SECRET))
         span.end()
+        await tracing.force_flush()
         assert tracing.statistics().faults == {"scrub": 5}
     (record,) = exporter.spans
     assert SECRET not in repr(record)

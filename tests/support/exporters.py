@@ -89,8 +89,11 @@ class ScriptedExporter:
     def export_at_exit(self, batch: Batch, deadline: float) -> Outcome:
         del deadline
         self.calls.append("export_at_exit")
-        self.delivered += [span.span_id for span in decode_request(batch.to_otlp())]
-        return Delivered()
+        ids = [span.span_id for span in decode_request(batch.to_otlp())]
+        outcome = Delivered() if self._judge is None else self._judge(ids)
+        if isinstance(outcome, Delivered):
+            self.delivered += ids
+        return outcome
 
 
 async def hang() -> Outcome:

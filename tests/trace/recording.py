@@ -59,6 +59,9 @@ class Sink:
     def on_end(self, span: Span) -> None:
         self.spans.append(span)
 
+    def must_not_wait(self) -> bool:
+        return False
+
     def force_flush(self, timeout: float) -> bool:
         self.flushes.append(timeout)
         return True

@@ -60,6 +60,9 @@ class NotingSink(Sink):
     def on_end(self, span: Any) -> None:
         self.notes.append("sink end")
 
+    def must_not_wait(self) -> bool:
+        return False
+
     def force_flush(self, timeout: float) -> bool:
         self.notes.append("sink flush")
         return True

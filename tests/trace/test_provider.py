@@ -130,6 +130,9 @@ def test_an_integration_may_report_what_it_contained(caplog: pytest.LogCaptureFi
 class BrokenSink:
     """A sink that breaks its promises."""
 
+    def must_not_wait(self) -> bool:
+        return False
+
     def _raise(self, *args: object) -> Any:
         raise OSError("broken")
 

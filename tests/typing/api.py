@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import assert_type, overload
 
+from aiohttp import ClientSession
+from aiohttp.typedefs import Handler
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanKind
 
@@ -26,6 +28,20 @@ async def lifecycle() -> None:
     assert_type(await tracing.shutdown(timeout=2.0), asynctrace.ShutdownReport)
     assert_type(asynctrace.current(), asynctrace.Tracing)
     asynctrace.init(servise_name="shop")  # type: ignore[call-arg]
+    assert_type(tracing.healthy(), bool)
+    assert_type(tracing.statistics().longest_stall, float)
+
+
+async def token() -> dict[str, str]:
+    return {"authorization": "Bearer x"}
+
+
+async def delivery(session: ClientSession, handler: Handler) -> None:
+    exporters = ["otlp", asynctrace.ConsoleExporter(), asynctrace.OtlpFileExporter("spans.jsonl")]
+    await asynctrace.init(exporter=exporters, credentials=token, session=session)
+    await asynctrace.init(credentials=lambda: {"authorization": "Bearer x"})
+    await asynctrace.init(credentials={"a": "b"})  # type: ignore[arg-type]
+    assert_type(asynctrace.flush_after(handler, timeout=1.0), Handler)
 
 
 # --- span ----------------------------------------------------------------------------------------

@@ -74,7 +74,7 @@ class Dialer:
 
     def learn(self) -> None:
         """Look the name up for later, in a thread; nobody waits for it, and it may fail."""
-        if self._at_once or self._looking_up:
+        if self._at_once:
             return
 
         def look_up() -> None:
@@ -90,18 +90,21 @@ class Dialer:
             raise OSError(f"the last look-up of {self._host} has not returned")
         self._looking_up = True
         try:
-            return await _threads.call(self._getaddrinfo)
+            return await _threads.call(self._look_up_once)
         except RuntimeError:  # no thread was to be had
             self._looking_up = False
             raise
 
-    def _getaddrinfo(self) -> Sequence[str]:
+    def _look_up_once(self) -> Sequence[str]:
         try:
-            found = socket.getaddrinfo(
-                self._host, self._port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
-            )
+            return self._getaddrinfo()
         finally:
             self._looking_up = False
+
+    def _getaddrinfo(self) -> Sequence[str]:
+        found = socket.getaddrinfo(
+            self._host, self._port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
+        )
         self._found = [str(address[0]) for *_, address in found]
         return self._found
 
@@ -131,7 +134,7 @@ class Dialer:
             OSError: the address is not known, or as `connect`.
         """
         if not self._at_once:
-            raise OSError(f"{self._host} was never resolved")
+            raise OSError(f"{self._host} was never reached")
         with contextlib.ExitStack() as on_error:
             sock = blocking.connect(self._at_once, self._port, deadline)
             on_error.callback(sock.close)

@@ -199,9 +199,12 @@ class SpoolingPipeline(Pipeline):
         self.spool.after_fork()
 
     def expect_exit(self) -> None:
+        super().expect_exit()
         self.spool.inline = True
 
     def export_at_exit(self, deadline: float) -> None:
+        if self.ledger.closed:
+            return
         self._overflow.queue.closed = True
         self._overflow.write_out_now()
         self._drain_at_exit(deadline)
