@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -107,6 +108,8 @@ def as_markdown(rows: list[Row], measured: Mapping[str, Mapping[str, Cost]]) -> 
 
 
 def main() -> None:
+    # What contrib emits is then what we emit; by default it still has the conventions' old names.
+    os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few rounds: does it run at all?")
     parser.add_argument("--json", action="store_true", help="one JSON document")

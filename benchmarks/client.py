@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import httpx
 from opentelemetry.instrumentation.httpx import AsyncOpenTelemetryTransport
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
@@ -24,12 +26,19 @@ HEADERS = [
 ]
 
 
+class Body(httpx.AsyncByteStream):
+    """As from a socket: not in memory, and read to its end by the reader."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b"ok"
+
+
 class Stub(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         return httpx.Response(
             200,
             headers=[("Content-Type", "text/plain"), ("Content-Length", "2")],
-            stream=httpx.ByteStream(b"ok"),
+            stream=Body(),
             extensions={"http_version": b"HTTP/1.1"},
         )
 
