@@ -117,6 +117,10 @@ def header_value(value: str) -> str:
     """A header's value, unchanged."""
     if _CONTROL.search(value):
         raise ValueError("a header value has no control characters such as line breaks")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("a header value is text: there is half a character in it") from None
     return value
 
 

@@ -14,7 +14,8 @@ class SyncExporterAdapter:
     """Runs an SDK `SpanExporter` in a daemon thread, so that it can block nobody.
 
     An export that hangs is left behind at its deadline: the process does not wait for its thread,
-    and while it hangs the exporter is not called again, as its contract demands.
+    and while it hangs the exporter is not called again, as its contract demands. Its spans are not
+    sent again either, as they may arrive.
     """
 
     needs_spans = True
@@ -24,16 +25,24 @@ class SyncExporterAdapter:
         self.exporter = exporter
         self._running = False
         self._closed = False
+        self._begun: Batch | None = None
+
+    def has_begun(self, batch: Batch) -> bool:
+        """Whether the exporter has been called with `batch`, whatever became of it."""
+        return batch is self._begun
 
     async def export(self, batch: Batch, deadline: float) -> Outcome:
         """Hand the spans to the exporter; its result is success or failure and nothing more."""
         if self._running:
             return Undelivered("busy", "the last export has not returned", retryable=True)
         self._running = True
+        self._begun = batch
         try:
             return await _threads.call(self._export, batch)
         except RuntimeError:  # perhaps no thread was to be had
-            self._running = False
+            if self._running:
+                self._running = False
+                self._begun = None
             raise
 
     def _export(self, batch: Batch) -> Outcome:
@@ -57,6 +66,7 @@ class SyncExporterAdapter:
 
     def after_fork(self) -> None:
         self._running = False
+        self._begun = None
 
     def export_at_exit(self, batch: Batch, deadline: float) -> Outcome:
         # It may hang, no thread can be started any more, and nobody could cut it.

@@ -68,11 +68,18 @@ def build_pipelines(
             max_queue_bytes=config.max_queue_bytes,
             max_export_batch_size=config.max_export_batch_size,
             schedule_delay=config.schedule_delay,
-            attempt_timeout=config.timeout or NO_LIMIT,
+            attempt_timeout=_attempt_timeout(exporter, config),
             export_timeout=config.export_timeout or NO_LIMIT,
         )
         for name, exporter in zip(unique_names(exporters), exporters, strict=True)
     ]
+
+
+def _attempt_timeout(exporter: Exporter, config: Config) -> float:
+    """`timeout` is that of one OTLP request: the exporters of the SDK make several in a call."""
+    if isinstance(exporter, SyncExporterAdapter):
+        return config.export_timeout or NO_LIMIT
+    return config.timeout or NO_LIMIT
 
 
 def unique_names(exporters: Sequence[Exporter]) -> list[str]:

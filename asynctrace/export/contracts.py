@@ -120,6 +120,14 @@ class Exporter(Protocol):
         """One attempt without asyncio and without new threads, while the interpreter exits."""
 
 
+@runtime_checkable
+class Unrepeatable(Protocol):
+    """An exporter whose calls go on when they are cancelled, and may yet deliver."""
+
+    def has_begun(self, batch: Batch) -> bool:
+        """Whether `batch` was handed on, so that another attempt could deliver it twice."""
+
+
 class SpanDropReason:
     """Why a span was dropped: the closed list of keys in reports and statistics."""
 

@@ -6,6 +6,7 @@ https://opentelemetry.io/docs/specs/otlp/#otlphttp: what counts as delivered, wh
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import gzip
 import http.client
@@ -15,9 +16,10 @@ import time
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import aiohttp
+from yarl import URL
 
 from asynctrace import _threads
 from asynctrace.otlp import decode, json
@@ -92,10 +94,25 @@ class Endpoint:
         return body
 
     def request_headers(self) -> dict[str, str]:
-        headers = {**self.headers, "Content-Type": JSON if self.json else PROTOBUF}
+        """The headers of every request, however it is sent; names in lower case."""
+        headers = {"user-agent": "asynctrace", **_credentials(urlsplit(self.url))}
+        headers |= {name.lower(): value for name, value in self.headers.items()}
+        headers["content-type"] = JSON if self.json else PROTOBUF
         if self.compression != "none":
-            headers["Content-Encoding"] = self.compression
+            headers["content-encoding"] = self.compression
         return headers
+
+    @property
+    def target(self) -> URL:
+        """The URL without credentials: these are a header."""
+        return URL(self.url).with_user(None)
+
+
+def _credentials(url: SplitResult) -> dict[str, str]:
+    if url.username is None:
+        return {}
+    plain = f"{unquote(url.username)}:{unquote(url.password or '')}"
+    return {"authorization": f"Basic {base64.b64encode(plain.encode()).decode()}"}
 
 
 def judge(status: int, content_type: str, retry_after: float | None, body: bytes) -> Outcome:
@@ -149,6 +166,7 @@ class OtlpHttpExporter:
         self._endpoint = endpoint
         self._tls = tls
         self._headers = endpoint.request_headers()
+        self._url = endpoint.target
         self._resolver = DaemonResolver()
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -174,8 +192,7 @@ class OtlpHttpExporter:
             await _threads.call(endpoint.tls_context) if endpoint.url.startswith("https") else None
         )
         made = cls(endpoint, tls, name=name, credentials=credentials, session=session)
-        target = urlsplit(endpoint.url)
-        made._resolver.learn(target.hostname or "", target.port or 0)
+        made._resolver.learn(made._url.raw_host or "", made._url.port or 0)
         return made
 
     @property
@@ -211,7 +228,7 @@ class OtlpHttpExporter:
             data = _Slices(body)
             headers = {**headers, "Content-Length": str(len(body))}
         async with self._session_here().post(
-            self._endpoint.url,
+            self._url,
             data=data,
             headers=headers,
             # Said for each request, because a session of the user's may have other defaults.
@@ -247,7 +264,6 @@ class OtlpHttpExporter:
                 resolver=self._resolver, ssl=self._tls if self._tls is not None else True, limit=4
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": "asynctrace"},
         )
 
     async def close(self) -> None:
@@ -280,22 +296,23 @@ class OtlpHttpExporter:
         The name is not looked up anew, and credentials are not asked for: neither can be cut
         short, and the process would hang.
         """
-        target = urlsplit(self._endpoint.url)
-        addresses = without_look_up(target.hostname or "", self._resolver.last_addresses)
+        host = self._url.raw_host or ""
+        addresses = without_look_up(host, self._resolver.last_addresses)
         if not addresses:
-            return Undelivered("exit", f"{target.hostname} was never resolved")
+            return Undelivered("exit", f"{host} was never resolved")
         known = self._credentials.headers if self._credentials is not None else {}
         if known is None:
             return Undelivered("exit", "no credentials are known; to ask for them may take long")
         try:
             sock = self._connect(addresses, deadline)
             body = self._endpoint.encode(batch.to_otlp())
-            headers = {"Host": target.netloc.rpartition("@")[2], **self._headers, **known}
-            path = (target.path or "/") + (f"?{target.query}" if target.query else "")
+            # In bytes, as aiohttp writes them: `http.client` would write Latin-1, where it can.
+            headers = {name: text.encode() for name, text in {**self._headers, **known}.items()}
+            headers.setdefault("host", _host_header(self._url).encode())
             with contextlib.closing(sock):
-                connection = http.client.HTTPConnection(target.hostname or "")
+                connection = http.client.HTTPConnection(host)
                 connection.sock = blocking.DeadlineSocket(sock, deadline).as_socket()
-                connection.request("POST", path, body, headers)
+                connection.request("POST", self._url.raw_path_qs, body, headers)
                 answer = connection.getresponse()
                 return judge(
                     answer.status,
@@ -308,15 +325,13 @@ class OtlpHttpExporter:
 
     def _connect(self, addresses: Sequence[str], deadline: float) -> socket.socket:
         """A connection to an address that is known; the certificate is checked for the name."""
-        target = urlsplit(self._endpoint.url)
-        port = target.port or (443 if self._tls is not None else 80)
-        sock = blocking.connect(addresses, port, deadline)
+        sock = blocking.connect(addresses, self._url.port or 0, deadline)
         if self._tls is None:
             return sock
         with contextlib.ExitStack() as on_error:
             on_error.callback(sock.close)
             sock.settimeout(blocking.time_left(deadline))
-            secure = self._tls.wrap_socket(sock, server_hostname=target.hostname)
+            secure = self._tls.wrap_socket(sock, server_hostname=self._url.raw_host)
             on_error.pop_all()
         return secure
 
@@ -324,6 +339,12 @@ class OtlpHttpExporter:
         target = urlsplit(self._endpoint.url)
         state = "connected" if self._session is not None else "idle"
         return f"<OtlpHttpExporter {target.scheme}://{target.netloc.rpartition('@')[2]} {state}>"
+
+
+def _host_header(url: URL) -> str:
+    host = url.raw_host or ""
+    host = f"[{host}]" if ":" in host else host
+    return host if url.is_default_port() else f"{host}:{url.port}"
 
 
 class _Slices:

@@ -1,4 +1,7 @@
-"""One log line when delivery begins to fail, one when it works again; silence in between."""
+"""One log line when delivery fails, one when it works again; silence in between.
+
+An attempt that fails and succeeds when it is repeated is no news.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,13 @@ from .contracts import Undelivered
 
 logger = logging.getLogger("asynctrace")
 
+PATIENCE = 2.0
+"""Seconds for which delivery may fail before it is told, as long as no batch is given up."""
+INTERVAL = 60.0
+"""Seconds between two outages that are told: a receiver that comes and goes fills no log."""
+
 _HINTS = {
+    "exit": "await tracing.shutdown() before the loop ends, or use `async with asynctrace.init()`",
     "unwritable": "somebody else may own the place, or the disk is full",
     "credentials": "the function in credentials= failed; nothing is sent without",
     "unreachable": "is a collector listening there? OTEL_EXPORTER_OTLP_ENDPOINT says where to send",
@@ -25,6 +34,19 @@ _HINTS = {
 }
 
 
+def is_news(*, lasted: float, given_up: bool, since_told: float | None) -> bool:
+    """Whether to tell of an outage: a pure rule.
+
+    Args:
+        lasted: Seconds since the first attempt of the outage failed.
+        given_up: Whether the attempts for a batch have ended, so that its spans are lost.
+        since_told: Seconds since an outage was told last; None when that never happened.
+    """
+    if since_told is not None and since_told < INTERVAL:
+        return False
+    return given_up or lasted >= PATIENCE
+
+
 class OutageLog:
     """The memory of one exporter's outage, so that it is logged once and not once per batch."""
 
@@ -33,29 +55,57 @@ class OutageLog:
         "_began",
         "_clock",
         "_complained",
-        "_failing",
+        "_failure",
+        "_last_told",
         "_lost",
         "_name",
         "_oversize_told",
+        "_told",
     )
 
     def __init__(self, name: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._name = name
         self._clock = clock
-        self._failing = False
+        self._failure: Undelivered | None = None
+        self._told = False
+        self._last_told: float | None = None
         self._began = 0.0
         self._attempts = 0
         self._lost = 0
         self._complained = False
         self._oversize_told = False
 
-    def began(self, failure: Undelivered) -> None:
-        """An attempt failed; only the first of an outage is logged."""
+    def failed(self, failure: Undelivered) -> None:
+        """An attempt failed; the first failure of an outage is the one that is told."""
         self._attempts += 1
-        if self._failing:
+        self._begin(failure)
+        self._tell_if_news(given_up=False)
+
+    def given_up(self) -> None:
+        """There will be no more attempts for a batch."""
+        self._tell_if_news(given_up=True)
+
+    def lost(self, spans: int, failure: Undelivered | None = None) -> None:
+        """Spans will never be delivered; `failure` says why where no attempt has failed."""
+        self._lost += spans
+        if failure is not None:
+            self._begin(failure)
+        self.given_up()
+
+    def _begin(self, failure: Undelivered) -> None:
+        if self._failure is None:
+            self._failure = failure
+            self._began = self._clock()
+
+    def _tell_if_news(self, *, given_up: bool) -> None:
+        failure, now = self._failure, self._clock()
+        if failure is None or self._told:
             return
-        self._failing = True
-        self._began = self._clock()
+        since_told = None if self._last_told is None else now - self._last_told
+        if not is_news(lasted=now - self._began, given_up=given_up, since_told=since_told):
+            return
+        self._told = True
+        self._last_told = now
         hint = _HINTS.get(failure.reason, "the service itself is not affected")
         logger.warning(
             "Spans cannot be delivered by %s: %s (%s). Hint: %s. Further failures are counted in "
@@ -65,9 +115,6 @@ class OutageLog:
             failure.message,
             hint,
         )
-
-    def lost(self, spans: int) -> None:
-        self._lost += spans
 
     def too_large(self, size: int, failure: Undelivered) -> None:
         """A single span of `size` bytes was more than the receiver takes; told once."""
@@ -87,9 +134,10 @@ class OutageLog:
     def delivered(self, rejected: int = 0, message: str = "") -> None:
         """A batch was delivered, but for the `rejected` spans: the end of an outage.
 
-        What the receiver complains of is logged once, until it takes a batch without complaint.
+        The spans that were lost are told with it, also those of outages that were not told. What
+        the receiver complains of is logged once, until it takes a batch without complaint.
         """
-        if self._failing:
+        if self._told:
             logger.warning(
                 "%s delivers again after %.1f s and %d failed attempts; %d spans were lost.",
                 self._name,
@@ -97,9 +145,10 @@ class OutageLog:
                 self._attempts,
                 self._lost,
             )
-        self._failing = False
+            self._lost = 0
+        self._failure = None
+        self._told = False
         self._attempts = 0
-        self._lost = 0
         complaint = bool(rejected or message)
         if complaint and not self._complained:
             logger.warning(
@@ -108,4 +157,4 @@ class OutageLog:
         self._complained = complaint
 
     def __repr__(self) -> str:
-        return f"<OutageLog {self._name!r} failing={self._failing} lost={self._lost}>"
+        return f"<OutageLog {self._name!r} failing={self._failure is not None} lost={self._lost}>"

@@ -19,7 +19,16 @@ from typing import Any
 from opentelemetry.sdk.resources import Resource
 
 from .circuit import Circuit, CircuitState
-from .contracts import Batch, Delivered, Exporter, Item, Outcome, SpanDropReason, Undelivered
+from .contracts import (
+    Batch,
+    Delivered,
+    Exporter,
+    Item,
+    Outcome,
+    SpanDropReason,
+    Undelivered,
+    Unrepeatable,
+)
 from .ended import Ended
 from .ledger import Flush, Ledger
 from .outage import OutageLog
@@ -33,6 +42,7 @@ CLOSE_GRACE = 0.1
 LONGEST_PAUSE = 30.0
 """Seconds between two probes of a receiver that has been away for long."""
 _UNSENT = Undelivered("circuit_open", "the receiver is away or asked for quiet", retryable=True)
+_UNKNOWN = Undelivered("cut_off", "the exporter was left behind; it may yet deliver the spans")
 
 
 class Pipeline:
@@ -180,8 +190,18 @@ class Pipeline:
 
     def _reclaim(self) -> None:
         """Take back the batch that the last host left in flight when it stood still."""
-        if self._batch is not None:
-            self._give_up(self._batch)
+        batch = self._batch
+        if batch is None:
+            return
+        if self._may_repeat(batch):
+            self._give_up(batch)
+        else:
+            self.ledger.note_error(_UNKNOWN)
+            self._settle(batch, _UNKNOWN)
+
+    def _may_repeat(self, batch: Batch) -> bool:
+        """Whether another attempt cannot deliver `batch` twice by the exporter's own doing."""
+        return not (isinstance(self.exporter, Unrepeatable) and self.exporter.has_begun(batch))
 
     def _detach(self) -> None:
         """Forget the host: it is gone, or another takes over. The next span calls for one."""
@@ -231,7 +251,8 @@ class Pipeline:
             return
         undelivered = len(self.queue.take(len(self.queue))) + self.ledger.in_flight
         if undelivered:
-            self._outage.began(Undelivered(reason, f"{undelivered} spans were not delivered"))
+            message = f"{undelivered} spans were not delivered"
+            self._outage.lost(undelivered, Undelivered(reason, message))
         self._batch = None
         self.ledger.settle(dropped=undelivered, reason=reason)
         self.ledger.closed = True
@@ -273,6 +294,9 @@ class Pipeline:
                 outcome = self.exporter.export_at_exit(batch, deadline)
             except Exception as error:
                 outcome = Undelivered("exporter_error", repr(error))
+            if isinstance(outcome, Undelivered) and not outcome.too_large:
+                self._note_failure(outcome)
+                self._outage.given_up()
             self._conclude_at_exit(batch, outcome)
 
     def _conclude_at_exit(self, batch: Batch, outcome: Outcome) -> None:
@@ -345,6 +369,8 @@ class Pipeline:
     def _give_up(self, batch: Batch) -> None:
         """Put the batch in flight back: nobody knows whether it arrived."""
         if self._batch is batch:  # otherwise it was reclaimed, or the books are closed
+            if not self._may_repeat(batch):
+                return  # it stays in flight, for `_reclaim` or `close_books`
             self._batch = None
             self.queue.put_back(list(batch.items))
             self.ledger.in_flight = 0
@@ -404,6 +430,7 @@ class Pipeline:
             case Action.POSTPONE:
                 await self._postpone(batch, failure)
             case _:
+                self._outage.given_up()
                 await self._conclude(batch, failure)
 
     def _reduce(self, batch: Batch, failure: Undelivered) -> None:
@@ -442,11 +469,12 @@ class Pipeline:
         timeout = min(self._attempt_timeout, max(0.0, end - now))
         deadline = now + timeout if self._deadline is None else min(now + timeout, self._deadline)
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(timeout) as limit:
                 outcome = await self._export(batch, deadline)
-        except TimeoutError:
-            return Undelivered("timeout", f"no answer within {timeout:g} s", retryable=True)
         except Exception as error:
+            if limit.expired():
+                message = f"no answer within {timeout:g} s"
+                return Undelivered("timeout", message, retryable=self._may_repeat(batch))
             if self._exiting and isinstance(error, RuntimeError):
                 raise
             outcome = Undelivered("exporter_error", repr(error))
@@ -493,7 +521,7 @@ class Pipeline:
 
     def _note_failure(self, failure: Undelivered) -> None:
         self.ledger.note_error(failure)
-        self._outage.began(failure)
+        self._outage.failed(failure)
 
     def _new_circuit(self) -> Circuit:
         return Circuit(first=self._retry.initial, longest=LONGEST_PAUSE)

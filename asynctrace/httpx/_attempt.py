@@ -253,8 +253,11 @@ def _end(
     if exchange is not None:
         exchange.ended(told, error, in_finalizer=in_finalizer)
     # A shutdown of tracing ends, and marks, the spans that are open then.
-    if span.is_recording():
-        _set(span, told)
+    if isinstance(span, OurSpan):
+        if span._end_time is None:
+            span.end_with(told)
+    elif span.is_recording():
+        span.set_attributes(told)
         span.end()
 
 

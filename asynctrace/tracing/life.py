@@ -30,6 +30,7 @@ from asynctrace.trace.provider import TracerProvider
 from asynctrace.trace.span import Span
 from asynctrace.tracing import parts, slot
 from asynctrace.tracing.bridge import SyncBridge
+from asynctrace.tracing.exiting import end_processors
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
@@ -406,7 +407,10 @@ class Tracing:
         self._lifecycle.move(State.DRAINING)
         self._delivery.expect_exit()
         self._end_open_spans()
-        self._delivery.export_at_exit(time.monotonic() + self._config.shutdown_timeout)
+        deadline = time.monotonic() + self._config.shutdown_timeout
+        # Before our own, as they may hand spans on; half the time is left for those.
+        end_processors(self._provider.processors, within=self._config.shutdown_timeout / 2)
+        self._delivery.export_at_exit(deadline)
         self._release()
         self._lifecycle.move(State.CLOSED)
         self._warn_unclosed()  # last of all: where warnings are errors, it raises

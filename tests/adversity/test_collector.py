@@ -13,6 +13,8 @@ from tests.adversity.scene import GrpcCollector
 from tests.support.collector import Answer, Request, ScriptedCollector
 from tests.support.heartbeat import tries
 
+pytestmark = pytest.mark.slow  # each waits for real deadlines
+
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
 
 

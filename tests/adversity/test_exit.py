@@ -8,6 +8,8 @@ from tests.adversity.scene import MARGIN, collecting
 from tests.support.fault_proxy import Fault, FaultProxy
 from tests.support.programs import run_program
 
+pytestmark = pytest.mark.slow  # each waits for real deadlines
+
 PROMPT = 1.0
 """Seconds: an interpreter takes a while to end on a busy machine."""
 

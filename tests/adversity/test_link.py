@@ -10,6 +10,8 @@ from tests.adversity.scene import PROTOCOLS, scene
 from tests.support.fault_proxy import Fault
 from tests.support.heartbeat import tries
 
+pytestmark = pytest.mark.slow  # each waits for real deadlines
+
 FAULTS = [fault for fault in Fault if fault is not Fault.NONE]
 HOPELESS = [fault for fault in FAULTS if fault is not Fault.THROTTLE]
 AMBIGUOUS = {Fault.LOSE_ANSWERS, Fault.THROTTLE, Fault.BLACK_HOLE}
@@ -68,17 +70,17 @@ async def test_a_link_that_recovers_loses_nothing(fault: Fault, protocol: str) -
 @pytest.mark.parametrize("fault", HOPELESS, ids=lambda fault: fault.value)
 async def test_a_long_outage_is_sat_out(fault: Fault, protocol: str) -> None:
     """The circuit opens, memory is bounded, a flush finds the collector when it is back."""
-    async with scene(protocol, export_timeout=0.1, timeout=0.05, max_queue_size=64) as it:
+    async with scene(protocol, export_timeout=0.3, timeout=0.2, max_queue_size=64) as it:
         await it.wait_until_delivered(20)
         it.proxy.set(fault)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while (figures := it.tracing.statistics().exporters["otlp"]).circuit != "open":
                 assert figures.queued <= 64 + 16
                 await asyncio.sleep(0.005)
             while not it.tracing.statistics().exporters["otlp"].dropped:
                 await asyncio.sleep(0.005)
         it.proxy.set(Fault.NONE)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while not await it.flush(0.5):  # what the dead connection swallowed times out first
                 pass
         assert it.tracing.statistics().exporters["otlp"].circuit == "closed"

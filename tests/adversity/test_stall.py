@@ -9,6 +9,8 @@ import pytest
 from benchmarks.stall import BATCH, LIMIT, RATE, measure, steps
 from tests.support.collector import ScriptedCollector
 
+pytestmark = pytest.mark.slow  # each waits for real deadlines
+
 TRACED = sys.gettrace() is not None
 """Coverage makes everything several times as slow."""
 ALLOWED = LIMIT * (5 if TRACED else 1)

@@ -88,6 +88,7 @@ def test_the_users_tracing_settings_stay_out() -> None:
 
 
 @posix
+@pytest.mark.slow
 async def test_another_collector_gets_the_spans() -> None:
     """With --collector the spans go there, only their delivery is judged, and nobody is left."""
     async with Collector() as collector:
@@ -105,6 +106,7 @@ async def test_another_collector_gets_the_spans() -> None:
 
 
 @posix
+@pytest.mark.slow
 async def test_a_collector_that_is_down_is_no_success() -> None:
     """The services answer as ever, end in time, and count what they could not deliver."""
     with socket.socket() as nobody:
@@ -122,6 +124,7 @@ async def test_a_collector_that_is_down_is_no_success() -> None:
 
 
 @posix
+@pytest.mark.slow
 async def test_a_crash_of_one_service_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,6 +228,7 @@ async def test_cancelling_kills_at_once(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @posix
+@pytest.mark.slow
 async def test_nothing_is_left_behind_by_an_interrupt() -> None:
     """Ctrl-C ends the demo in the middle, and its services with it."""
     demo = await asyncio.create_subprocess_exec(

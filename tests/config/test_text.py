@@ -79,3 +79,10 @@ def test_urls_are_masked_whatever_they_are(url: str) -> None:
     shown = endpoint.masked(f"http://user:pass@{url}")
     assert isinstance(shown, str)
     assert shown.startswith("http://***@")
+
+
+def test_a_header_value_that_no_request_can_carry_is_refused() -> None:
+    """Half a character, as undecodable bytes of the environment become; it would fail later."""
+    with pytest.raises(ValueError, match="half a character"):
+        text.header_value("to\udcffken")
+    assert text.header_value("grün 山") == "grün 山"

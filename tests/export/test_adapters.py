@@ -7,6 +7,7 @@ import io
 import json
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
@@ -153,3 +154,101 @@ def test_the_console_writes_at_the_exit(capsys: pytest.CaptureFixture[str]) -> N
     assert exporter.export_at_exit(EMPTY, 0.0) == Delivered()
     assert capsys.readouterr().out == ""
     assert repr(exporter) == "<ConsoleExporter>"
+
+
+# ---- slow ones
+
+
+def sleeps(seconds: float) -> SdkExporter:
+    """Takes its time, and succeeds."""
+
+    def work() -> SpanExportResult:
+        threading.Event().wait(seconds)
+        return SpanExportResult.SUCCESS
+
+    return SdkExporter(work)
+
+
+async def test_a_slow_exporter_gets_each_span_once() -> None:
+    """`timeout` is for one OTLP request; an exporter of the SDK has all of `export_timeout`."""
+    exporter = sleeps(0.3)
+    async with asynctrace.init(exporter=exporter, timeout=0.1, set_global=False) as tracing:
+        tracing.get_tracer("t").start_span("work").end()
+        report = await tracing.force_flush(5)
+    assert (report.exported, report.failed) == (1, 0)
+    assert len(exporter.spans) == 1
+
+
+async def test_what_outlives_its_deadline_is_not_sent_twice() -> None:
+    """Nobody knows whether it arrives: it has failed, and what comes later is sent."""
+    release = threading.Event()
+
+    def work() -> SpanExportResult:
+        release.wait(10)
+        return SpanExportResult.SUCCESS
+
+    exporter = SdkExporter(work)
+    options = {"exporter": exporter, "timeout": 0.05, "export_timeout": 0.1, "set_global": False}
+    async with asynctrace.init(**options) as tracing:  # type: ignore[arg-type]
+        tracer = tracing.get_tracer("t")
+        tracer.start_span("first").end()
+        report = await tracing.force_flush(5)
+        assert (report.exported, report.failed) == (0, 1)
+        assert "timeout" in str(report.exporters["SdkExporter"].last_error)
+        release.set()
+        tracer.start_span("second").end()
+    assert [span.name for span in exporter.spans] == ["first", "second"]
+
+
+async def test_what_a_shutdown_cuts_off_is_not_kept_to_be_sent_again(tmp_path: Path) -> None:
+    """A spool would give the same spans to the exporter a second time."""
+    release = threading.Event()
+
+    def work() -> SpanExportResult:
+        release.wait(10)
+        return SpanExportResult.SUCCESS
+
+    exporter = SdkExporter(work)
+    options = {"exporter": exporter, "spool": str(tmp_path), "set_global": False}
+    tracing = await asynctrace.init(**options)  # type: ignore[arg-type]
+    tracing.get_tracer("t").start_span("work").end()
+    report = await tracing.shutdown(0.1)
+    release.set()
+    assert (report.exported, report.spooled) == (0, 0)
+    assert report.failed + sum(report.dropped.values()) == 1
+    assert len(exporter.spans) == 1
+
+
+def test_what_a_lost_loop_leaves_in_flight_is_not_sent_again() -> None:
+    """The next host takes over the queue, and not the batch that may have arrived."""
+    exporter = sleeps(0.2)
+
+    async def begin() -> asynctrace.tracing.Tracing:
+        tracing = await asynctrace.init(exporter=exporter, schedule_delay=0.01, set_global=False)
+        tracing.get_tracer("t").start_span("first").end()
+        while not exporter.spans:
+            await asyncio.sleep(0.001)
+        return tracing
+
+    with pytest.warns(ResourceWarning):
+        tracing = asyncio.run(begin())
+    tracing.get_tracer("t").start_span("second").end()
+    report = asyncio.run(tracing.shutdown(5))
+    assert sorted(span.name for span in exporter.spans) == ["first", "second"]
+    assert (report.exported, report.failed) == (1, 1)
+
+
+async def test_its_own_time_out_is_its_own_failure() -> None:
+    """An exporter that raises TimeoutError is not one that we cut off: it is not tried again."""
+
+    def fail() -> SpanExportResult:
+        raise TimeoutError("theirs")
+
+    exporter = SdkExporter(fail)
+    async with asynctrace.init(exporter=exporter, set_global=False) as tracing:
+        tracing.get_tracer("t").start_span("work").end()
+        report = await tracing.force_flush(5)
+        assert report.failed == 1
+        error = str(report.exporters["SdkExporter"].last_error)
+        assert error == "exporter_error: TimeoutError('theirs')"
+    assert len(exporter.spans) == 1

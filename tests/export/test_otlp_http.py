@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import socket
 import time
 import warnings
@@ -97,6 +98,35 @@ async def test_headers_of_the_configuration_are_sent(collector: ScriptedCollecto
     assert "hunter2" not in repr(made)
     secret = OtlpHttpExporter(endpoint("http://user:hunter2@collector:4318/v1/traces"), None)
     assert repr(secret) == "<OtlpHttpExporter http://collector:4318 idle>"
+
+
+HEADERS_OF_THE_CLIENT = {"accept", "accept-encoding", "content-length"}
+"""What aiohttp and `http.client` can read differs."""
+
+
+@pytest.mark.parametrize("path", ["/v1/traces", "/a b/ü?tenant=7&x=é", "/v1/traces?q=%2F%20"])
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"user-agent": "mine"}, {"Authorization": "Bearer t"}, {"tenant": "grün", "who": "山"}],
+)
+async def test_the_request_at_the_exit_is_the_same(
+    headers: dict[str, str], path: str, collector: ScriptedCollector
+) -> None:
+    """Credentials of the URL, the user agent, any text in a header: one request, two ways."""
+    url = f"http://us%40er:p%C3%A4ss@127.0.0.1:{collector.port}{path}"
+    made = OtlpHttpExporter(Endpoint(url=url, headers=headers), None)
+    sent = batch(1)
+    assert await made.export(sent, soon()) == Delivered()
+    assert await asyncio.to_thread(made.export_at_exit, sent, soon()) == Delivered()
+    await made.close()
+    live, last = collector.requests
+    assert last.path == live.path
+    assert last.body == live.body
+    for name in (live.headers.keys() | last.headers.keys()) - HEADERS_OF_THE_CLIENT:
+        assert last.headers.get(name) == live.headers.get(name), name
+    basic = "Basic " + base64.b64encode("us@er:päss".encode()).decode()
+    assert live.headers["authorization"] == headers.get("Authorization", basic)
+    assert live.headers["user-agent"] == headers.get("user-agent", "asynctrace")
 
 
 async def test_a_large_body_goes_out_in_pieces_without_a_warning(

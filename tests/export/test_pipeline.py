@@ -751,6 +751,7 @@ def test_the_exit_splits_what_is_too_large() -> None:
         name="x",
         resource=Resource.get_empty,
         alarm=lambda: None,
+        ended=no_spans(),
         max_queue_size=10,
         max_queue_bytes=10**6,
         max_export_batch_size=8,

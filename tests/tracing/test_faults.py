@@ -242,7 +242,7 @@ async def test_a_collector_that_dies_and_comes_back(
     service = Service(tracing)
     await asyncio.to_thread(collector.wait_for_spans, 20)
     await asyncio.to_thread(collector.stop)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(10):
         while not warnings_of(caplog):
             await asyncio.sleep(0.01)
     taken = len(collector.spans)

@@ -1,0 +1,260 @@
+"""A shutdown that was forgotten: what the exit of the process delivers, and how long it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.collector import Answer, ScriptedCollector, refusing_port
+from tests.support.h2_server import Call, H2Server, Peer
+from tests.support.programs import run_program
+
+
+@pytest.fixture
+def collector() -> Iterator[ScriptedCollector]:
+    with ScriptedCollector() as running:
+        yield running
+
+
+def by_name(url: str, host: str = "localhost") -> str:
+    return url.replace("127.0.0.1", host)
+
+
+FORGETS = """
+    import asyncio, sys
+    from asynctrace import init
+
+    async def main():
+        tracing = await init(endpoint=sys.argv[1], compression=sys.argv[2])
+        tracing.get_tracer("t").start_span("work").end()
+        return tracing
+
+    tracing = asyncio.run(main())
+"""
+
+NO_MORE_THREADS = """
+    import _thread, atexit
+
+    def refuse(*args):
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    # Registered last, so called first: from Python 3.12 on the exit is like this by itself.
+    atexit.register(setattr, _thread, "start_new_thread", refuse)
+"""
+
+HOSTED_BY_A_THREAD = """
+    tracing.get_tracer("t").start_span("after the loop").end()
+"""
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+@pytest.mark.parametrize("warnings", ["ignore", "default::ResourceWarning"])
+def test_a_collector_that_is_named_gets_the_spans(
+    collector: ScriptedCollector, warnings: str, compression: str
+) -> None:
+    """Also where the interpreter starts no thread for a look-up or for compressing any more."""
+    program = FORGETS + NO_MORE_THREADS
+    ended = run_program(program, by_name(collector.url), compression, PYTHONWARNINGS=warnings)
+    assert ended.code == 0, ended.err
+    assert [span.name for span in collector.spans] == ["work"]
+    assert "cannot be delivered" not in ended.err
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_a_thread_that_delivers_needs_no_other(
+    collector: ScriptedCollector, compression: str
+) -> None:
+    """Where spans ended after the loop, a thread of ours has them at the exit: once each."""
+    program = FORGETS + HOSTED_BY_A_THREAD + NO_MORE_THREADS
+    ended = run_program(program, by_name(collector.url), compression)
+    assert ended.code == 0, ended.err
+    assert sorted(span.name for span in collector.spans) == ["after the loop", "work"]
+    assert ended.err == ""
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_grpc_does_the_same(compression: str) -> None:
+    """Its look-ups and its compressing take threads, too."""
+    program = FORGETS.replace("init(", "init(protocol='grpc', ") + HOSTED_BY_A_THREAD
+    calls: list[Call] = []
+
+    def take(peer: Peer) -> None:
+        peer.greet()
+        calls.append(peer.read_call())
+        peer.answer(calls[-1])
+        peer.wait_for_hang_up()
+
+    with H2Server(then=take) as server:
+        ended = run_program(program + NO_MORE_THREADS, by_name(server.url), compression)
+    assert ended.code == 0, ended.err
+    assert ended.err == ""
+    assert len(calls) == 1
+
+
+LOOKS_UP = """
+    import asyncio, socket, sys
+    from asynctrace import init
+
+    looked_up = []
+    getaddrinfo = socket.getaddrinfo
+
+    def resolve(host, *args, **kwargs):
+        looked_up.append(host)
+        return getaddrinfo("127.0.0.1" if host == "collector.test" else host, *args, **kwargs)
+
+    socket.getaddrinfo = resolve
+
+    async def main():
+        tracing = await init(endpoint=sys.argv[1])
+        tracing.get_tracer("t").start_span("work").end()
+        async with asyncio.timeout(5):
+            while "collector.test" not in looked_up:
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(0.05)
+
+    asyncio.run(main())
+"""
+
+
+def test_a_name_is_looked_up_at_the_start(collector: ScriptedCollector) -> None:
+    """So the exit knows the address of a collector to which nothing was sent before."""
+    ended = run_program(LOOKS_UP + NO_MORE_THREADS, by_name(collector.url, "collector.test"))
+    assert ended.code == 0, ended.err
+    assert [span.name for span in collector.spans] == ["work"]
+
+
+def told(err: str) -> list[str]:
+    return [line for line in err.splitlines() if line.startswith("Spans cannot be delivered")]
+
+
+def test_spans_that_are_lost_at_the_exit_are_told() -> None:
+    """Nobody listens: one line says so, with the cause; also where warnings are not shown."""
+    with refusing_port() as port:
+        ended = run_program(FORGETS, f"http://127.0.0.1:{port}", "none")
+    assert ended.code == 0
+    (line,) = told(ended.err)
+    assert "unreachable" in line
+    assert "refused" in line
+
+
+def test_the_figures_tell_it_as_well() -> None:
+    """`last_error` and the count, for whoever still looks."""
+    program = """
+        import asyncio, atexit, sys
+
+        def look():
+            figures = tracing.statistics().exporters["ConsoleSpanExporter"]
+            print(figures.failed, figures.last_error)
+
+        atexit.register(look)  # before ours, so it is called after it
+
+        from opentelemetry.sdk.trace.export import ConsoleSpanExporter
+        from asynctrace import init
+
+        async def main():
+            tracing = await init(exporter=ConsoleSpanExporter())
+            tracing.get_tracer("t").start_span("work").end()
+            return tracing
+
+        tracing = asyncio.run(main())
+    """
+    ended = run_program(program)
+    assert ended.code == 0, ended.err
+    assert ended.out.startswith("1 exit: ConsoleSpanExporter cannot be trusted"), ended.out
+    (line,) = told(ended.err)
+    assert "await tracing.shutdown()" in line
+
+
+REFUSES_EVERY_OTHER = """
+    import asyncio, sys
+    from asynctrace import init
+
+    async def main():
+        async with init(endpoint=sys.argv[1]) as tracing:
+            for _ in range(4):
+                tracing.get_tracer("t").start_span("work").end()
+                assert await tracing.force_flush(5)
+
+    asyncio.run(main())
+"""
+
+
+def test_a_collector_that_throttles_now_and_then_is_not_in_the_log() -> None:
+    """429 and 200 in turns: every span arrives, and nobody is told of an outage."""
+    throttle = Answer(status=429, headers={"Retry-After": "0"})
+    with ScriptedCollector(*[throttle, Answer()] * 4) as collector:
+        ended = run_program(REFUSES_EVERY_OTHER, collector.url)
+        assert ended.code == 0, ended.err
+        assert len(collector.spans) == 4
+        assert len(collector.requests) == 8
+    assert ended.err == ""
+
+
+PROCESSOR_OF_THE_SDK = """
+    import asyncio, sys
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
+    from asynctrace import init
+
+    async def main():
+        processor = BatchSpanProcessor(
+            ConsoleSpanExporter(formatter=lambda span: f"theirs: {span.name}\\n"),
+            schedule_delay_millis=60_000,
+        )
+        tracing = await init(endpoint=sys.argv[1], span_processors=[processor])
+        tracing.get_tracer("t").start_span("work").end()
+        return tracing
+
+    tracing = asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("more", ["", NO_MORE_THREADS], ids=["threads", "no threads"])
+def test_the_users_processors_are_flushed_too(collector: ScriptedCollector, more: str) -> None:
+    """A `BatchSpanProcessor` holds spans back; at the exit they reach its exporter."""
+    ended = run_program(PROCESSOR_OF_THE_SDK + more, collector.url)
+    assert ended.code == 0, ended.err
+    assert ended.out.splitlines() == ["theirs: work"]
+    assert [span.name for span in collector.spans] == ["work"]
+    assert ended.err == ""
+
+
+HANGING_PROCESSOR = """
+    import asyncio, sys, threading, time
+    from opentelemetry.sdk.trace import SpanProcessor
+    from asynctrace import init
+
+    class Hangs(SpanProcessor):
+        def force_flush(self, timeout_millis=30000):
+            return threading.Event().wait(timeout_millis / 1000)
+
+        def shutdown(self):
+            threading.Event().wait()
+
+    async def main():
+        tracing = await init(
+            endpoint=sys.argv[1], span_processors=[Hangs()], shutdown_timeout=0.6
+        )
+        tracing.get_tracer("t").start_span("work").end()
+        return tracing
+
+    tracing = asyncio.run(main())
+    print(time.time())
+"""
+
+
+@pytest.mark.parametrize("flushes", ["in time", "never"])
+@pytest.mark.parametrize("more", ["", NO_MORE_THREADS], ids=["threads", "no threads"])
+def test_a_processor_that_hangs_takes_half_the_time(
+    collector: ScriptedCollector, more: str, flushes: str
+) -> None:
+    """The rest is for our own exporters; a shutdown that could hang is called in a thread only."""
+    program = HANGING_PROCESSOR + more
+    if flushes == "in time":
+        program = program.replace("return threading", "return True or threading")
+    ended = run_program(program, collector.url)
+    assert ended.code == 0, ended.err
+    assert [span.name for span in collector.spans] == ["work"]
+    assert ended.ended_at - float(ended.out) < 0.6 + 1.0
+    told = "Span processors failed or were late" in ended.err
+    assert told or flushes == "in time"  # without a thread no shutdown is called
