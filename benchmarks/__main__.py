@@ -18,6 +18,9 @@ from . import client, encoding, imports, server
 from .measure import Cost, compare
 from .pipelines import BATCH
 
+MOST_TOLD = 100
+"""Beyond it a ratio says no more than that there is nothing to measure."""
+
 PACKAGES = ("opentelemetry-sdk", "aiohttp", "httpx", "protobuf")
 
 
@@ -84,6 +87,10 @@ def environment() -> dict[str, str]:
     }
 
 
+def shown(ratio: float) -> str:
+    return f"1/{ratio:.1f}" if ratio < MOST_TOLD else f"under 1/{MOST_TOLD}"
+
+
 def as_markdown(rows: list[Row], measured: Mapping[str, Mapping[str, Cost]]) -> str:
     lines = [
         "| added cost | contrib + SDK + its encoder | asynctrace | ratio | held to |",
@@ -93,7 +100,7 @@ def as_markdown(rows: list[Row], measured: Mapping[str, Mapping[str, Cost]]) -> 
         held = f"1/{row.limit:g}, aim 1/{row.aim:g}" if row.limit else "50 ms"
         lines.append(
             f"| {row.what} | {row.theirs:.1f} {row.unit} | {row.ours:.1f} {row.unit} "
-            f"| 1/{row.ratio:.1f} | {held} |"
+            f"| {shown(row.ratio)} | {held} |"
         )
     floors = measured["server"]
     lines += [
