@@ -102,7 +102,7 @@ def trace_generator(
                         # the exception that is being handled, even in code that handles nothing.
                         thrown = error
                     with step:
-                        item = generator.throw(thrown) if thrown else generator.send(sent)
+                        item = generator.send(sent) if thrown is None else generator.throw(thrown)
                     thrown = None
             except StopIteration as stop:
                 result: Result = stop.value

@@ -381,3 +381,23 @@ def test_thrown_exceptions_are_let_go(traced_spans: Recording) -> None:
         assert not [o for o in gc.get_objects() if type(o) is PushedError]
     finally:
         gc.enable()
+
+
+def test_a_falsy_exception_is_thrown_like_any_other() -> None:
+    """What an exception says of its truth is its own affair."""
+
+    class EmptyError(Exception):
+        def __len__(self) -> int:
+            return 0
+
+    @traced
+    def catching() -> Generator[str, None, None]:
+        try:
+            yield "first"
+        except EmptyError:
+            yield "caught"
+
+    generator = catching()
+    assert next(generator) == "first"
+    assert generator.throw(EmptyError()) == "caught"
+    generator.close()
