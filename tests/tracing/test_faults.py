@@ -238,7 +238,7 @@ async def test_a_collector_that_dies_and_comes_back(
     collector: ScriptedCollector, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The report says exactly which spans arrived: those that the collector has, none else."""
-    tracing = await init(**fast(collector.url))  # type: ignore[arg-type]
+    tracing = await init(**fast(collector.url, max_queue_size=100_000))  # type: ignore[arg-type]
     service = Service(tracing)
     await asyncio.to_thread(collector.wait_for_spans, 20)
     await asyncio.to_thread(collector.stop)

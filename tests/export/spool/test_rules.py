@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asynctrace.export.contracts import Delivered, SpanDropReason, Undelivered
@@ -92,6 +92,7 @@ def test_segments_are_a_part_of_the_bound() -> None:
     assert segment_limit(10**12) == MAX_SEGMENT
 
 
+@settings(suppress_health_check=[HealthCheck.filter_too_much])
 @given(directories)
 def test_the_oldest_is_sent_first(segments: list[Segment]) -> None:
     """Of one exporter, or of all."""
