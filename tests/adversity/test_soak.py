@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.support.programs import LIBRARY
+from tests.support.programs import PROJECT
 
 
 @pytest.mark.soak
@@ -18,7 +18,7 @@ def test_a_collector_that_is_killed_again_and_again(spool: list[str]) -> None:
     """Without a spool every loss is counted; with it nothing is lost."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.soak", "--quick", "--rate", "500", *spool],
-        cwd=LIBRARY,
+        cwd=PROJECT,
         capture_output=True,
         text=True,
         check=False,

@@ -16,7 +16,7 @@ from asynctrace.otlp.records import SpanRecord
 from asynctrace.testing import InMemoryExporter
 from asynctrace.worker import Worker
 from tests.examples.servers import kafka_server, rabbitmq_server, redis_server
-from tests.support.programs import LIBRARY
+from tests.support.programs import LIBRARY, PROJECT
 from tests.worker.programs import collector
 
 pytestmark = pytest.mark.may_block("imports examples, starts processes")
@@ -54,7 +54,7 @@ async def spans() -> AsyncIterator[Spans]:
 async def run_example(name: str) -> tuple[int | None, str]:
     """Run examples/`name` as its users do; its exit code and what it prints."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(LIBRARY / "examples" / name),
+        sys.executable, str(PROJECT / "examples" / name),
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     out, _ = await asyncio.wait_for(process.communicate(), 30)

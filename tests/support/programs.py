@@ -16,6 +16,9 @@ import asynctrace
 LIBRARY = Path(asynctrace.__file__).resolve().parents[1]
 """The programs import the library that the tests import."""
 
+PROJECT = Path(__file__).resolve().parents[2]
+"""Where tests, examples and benchmarks are; the library may be installed elsewhere."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ended:

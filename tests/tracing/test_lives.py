@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.collector import ScriptedCollector
-from tests.support.programs import LIBRARY, run_program
+from tests.support.programs import PROJECT, run_program
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_uvloop_passes_the_same_tests() -> None:
             *(sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"),
             *("-p", "tests.support.uvloop_everywhere", *MAIN_TESTS),
         ],
-        cwd=LIBRARY,
+        cwd=PROJECT,
         capture_output=True,
         text=True,
         check=False,
