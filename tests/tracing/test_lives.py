@@ -83,7 +83,7 @@ def test_uvloop_passes_the_same_tests() -> None:
     """Flush, shutdown, start, the pipeline, and every fault of the link."""
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"),
+            *(sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-p", "no:cacheprovider"),
             *("-p", "tests.support.uvloop_everywhere", *MAIN_TESTS),
         ],
         cwd=PROJECT,

@@ -71,6 +71,7 @@ def test_the_limit_is_exact() -> None:
         (b"spans", "is corrupt"),
         (b"", "is cut short"),
     ],
+    ids=["cut", "continued", "plain", "empty"],
 )
 def test_a_broken_stream_is_the_senders_fault(body: bytes, fault: str) -> None:
     """400, with what is wrong."""
