@@ -11,9 +11,10 @@ present, a link's trace state never is.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Final, TypeAlias
 
 from asynctrace.otlp import repair
 from asynctrace.otlp.records import PartialSuccess, RpcStatus
@@ -90,6 +91,33 @@ class ScopeBytes:
     schema_url: bytes
 
 
+SpanFields: TypeAlias = tuple[
+    int, int, str, int, int, str, int, int, int,
+    Mapping[str, object], int, Sequence[EventLike], int, Sequence[LinkLike], int, int, str | None,
+]  # fmt: skip
+"""The arguments of `SpanEncoder.write`."""
+
+_REPAIRS: Final[tuple[Callable[..., object], ...]] = (
+    partial(repair.unsigned, bits=128),  # trace_id
+    partial(repair.unsigned, bits=64),  # span_id
+    repair.text,  # trace_state
+    partial(repair.unsigned, bits=64),  # parent_span_id
+    partial(repair.unsigned, bits=32),  # flags
+    repair.text,  # name
+    partial(repair.member, known=_KINDS),  # kind
+    partial(repair.unsigned, bits=64),  # start
+    partial(repair.unsigned, bits=64),  # end
+    repair.mapping,  # attributes
+    partial(repair.unsigned, bits=32),  # dropped_attributes
+    repair.events,  # events
+    partial(repair.unsigned, bits=32),  # dropped_events
+    repair.links,  # links
+    partial(repair.unsigned, bits=32),  # dropped_links
+    partial(repair.unsigned, bits=31),  # status_code
+    repair.text,  # status_message
+)
+
+
 class SpanEncoder:
     """Encodes spans and remembers, within bounds, what recurs in them.
 
@@ -111,60 +139,20 @@ class SpanEncoder:
         spent = self._attributes.spent + self._event_attributes.spent + self._link_attributes.spent
         return f"<SpanEncoder names={len(self._names)} remembered={spent} bytes>"
 
-    def span(
-        self,
-        trace_id: int,
-        span_id: int,
-        trace_state: str,
-        parent_span_id: int,
-        flags: int,
-        name: str,
-        kind: int,
-        start: int,
-        end: int,
-        attributes: Mapping[str, object],
-        dropped_attributes: int,
-        events: Sequence[EventLike],
-        dropped_events: int,
-        links: Sequence[LinkLike],
-        dropped_links: int,
-        status_code: int,
-        status_message: str | None,
-    ) -> bytes:
+    def span(self, *fields: *SpanFields) -> bytes:
         """Encode one span: the complete `ScopeSpans.spans` field, ready to be joined.
 
-        `parent_span_id` 0 is none, `flags` and `kind` are OTLP's numbers, times are nanoseconds.
+        Never raises for what a span was filled with: see `write` for the fields, and `repair` for
+        what becomes of those that do not fit.
         """
         try:
-            # fmt: off
-            return self._span(
-                trace_id, span_id, trace_state, parent_span_id, flags, name, kind, start, end,
-                attributes, dropped_attributes, events, dropped_events, links, dropped_links,
-                status_code, status_message,
-            )
-            # fmt: on
+            return self.write(*fields)
         except Exception:
-            return self._span(
-                repair.unsigned(trace_id, 128),
-                repair.unsigned(span_id, 64),
-                repair.text(trace_state),
-                repair.unsigned(parent_span_id, 64),
-                repair.unsigned(flags, 32),
-                repair.text(name),
-                repair.member(kind, _KINDS),
-                repair.unsigned(start, 64),
-                repair.unsigned(end, 64),
-                repair.mapping(attributes),
-                repair.unsigned(dropped_attributes, 32),
-                repair.events(events),
-                repair.unsigned(dropped_events, 32),
-                repair.links(links),
-                repair.unsigned(dropped_links, 32),
-                repair.unsigned(status_code, 31),
-                repair.text(status_message),
+            return self.write(
+                *(repair_(field) for repair_, field in zip(_REPAIRS, fields, strict=True))  # type: ignore[arg-type]
             )
 
-    def _span(
+    def write(
         self,
         trace_id: int,
         span_id: int,
@@ -184,6 +172,13 @@ class SpanEncoder:
         status_code: int,
         status_message: str | None,
     ) -> bytes:
+        """`span` for fields that are as they should be.
+
+        `parent_span_id` 0 is none, `flags` and `kind` are OTLP's numbers, times are nanoseconds.
+
+        Raises:
+            Exception: whatever a field provokes that is not of its type, or out of its range.
+        """
         parts = [_TRACE_ID, trace_id.to_bytes(16, "big"), _SPAN_ID, span_id.to_bytes(8, "big")]
         append = parts.append
         if trace_state:

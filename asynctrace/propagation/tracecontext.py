@@ -18,6 +18,7 @@ __all__ = ["RemoteSpan", "SpanIdentity", "format_traceparent", "identity", "remo
 # Bits that Level 2 defines: sampled (1) and random trace id (2). All others MUST be sent as zero,
 # so they end here and are not carried on.
 _KNOWN_FLAGS = TraceFlags.SAMPLED | TraceFlags.RANDOM_TRACE_ID
+_FLAGS = {f"{flags:02x}": flags & _KNOWN_FLAGS for flags in range(0x100)}
 
 # Explicit classes, because "\d" and int() also take digits of other scripts, and int() takes
 # signs, spaces and underscores.
@@ -27,6 +28,8 @@ _match_version_00 = re.compile("00" + _FIELDS).fullmatch
 _match_later_version = re.compile(
     "(?!00|ff)[0-9a-f]{2}" + _FIELDS + "(?:-.*)?", re.DOTALL
 ).fullmatch
+
+_new = object.__new__
 
 
 class RemoteSpan(NonRecordingSpan):
@@ -81,16 +84,15 @@ def remote_span(traceparents: Sequence[str], tracestates: Sequence[str]) -> Remo
         if match is None:
             return None
     trace_id, span_id, flags = match.groups()
-    trace_number = int(trace_id, 16)
-    span_number = int(span_id, 16)
+    # Past the constructor, as for every span that is made for each request.
+    span = _new(RemoteSpan)
+    span._trace_id = trace_number = int(trace_id, 16)
+    span._span_id = span_number = int(span_id, 16)
     if not trace_number or not span_number:  # all zeros means "none"
         return None
-    return RemoteSpan(
-        trace_number,
-        span_number,
-        int(flags, 16) & _KNOWN_FLAGS,
-        parse_tracestate(tracestates) if tracestates else None,
-    )
+    span._trace_flags = _FLAGS[flags]
+    span._trace_state = parse_tracestate(tracestates) if tracestates else None
+    return span
 
 
 def format_traceparent(trace_id: int, span_id: int, flags: int) -> str:
