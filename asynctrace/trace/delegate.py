@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Sequence
-from functools import partial
 
 from opentelemetry import trace as trace_api
 from opentelemetry.context import Context
@@ -22,19 +21,17 @@ from opentelemetry.sdk.trace import (
     SynchronousMultiSpanProcessor,
 )
 from opentelemetry.sdk.trace import Span as SdkSpan
-from opentelemetry.sdk.trace import Tracer as SdkTracer
 from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Sampler
-from opentelemetry.sdk.util.instrumentation import InstrumentationInfo, InstrumentationScope
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, NoOpTracer, ProxyTracerProvider, SpanKind
 from opentelemetry.util.types import Attributes
 
-from .current import CurrentSpan
+from .base_tracer import BaseTracer
 from .processors import Processors
 from .provider import TracerProvider
 from .sink import Faults
-from .tracer import deprecated_info
 
 _fault = Faults(None)
 _NO_TRACER = NoOpTracer()
@@ -174,7 +171,7 @@ class DelegateProvider(SdkTracerProvider):
         return f"DelegateProvider(active={self.active!r}, processors={len(self._surviving)})"
 
 
-class DelegateTracer(SdkTracer):
+class DelegateTracer(BaseTracer):
     """Looks the tracer of the active provider up whenever a span starts."""
 
     def __init__(self, provider: DelegateProvider, scope: InstrumentationScope) -> None:
@@ -220,36 +217,6 @@ class DelegateTracer(SdkTracer):
             set_status_on_exception,
         )
 
-    def start_as_current_span(  # type: ignore[override]
-        self,
-        name: str,
-        context: Context | None = None,
-        kind: SpanKind = SpanKind.INTERNAL,
-        attributes: Attributes = None,
-        links: Sequence[Link] | None = (),
-        start_time: int | None = None,
-        record_exception: bool = True,
-        set_status_on_exception: bool = True,
-        end_on_exit: bool = True,
-    ) -> CurrentSpan:
-        """As a decorator it serves every life: the provider is looked up at each call."""
-        return CurrentSpan(
-            partial(
-                self.start_span,
-                name,
-                context,
-                kind,
-                attributes,
-                links,
-                start_time,
-                record_exception,
-                set_status_on_exception,
-            ),
-            record_exception=record_exception,
-            set_status_on_exception=set_status_on_exception,
-            end_on_exit=end_on_exit,
-        )
-
     @property
     def sampler(self) -> Sampler:  # type: ignore[override]
         return self._provider.sampler
@@ -265,14 +232,6 @@ class DelegateTracer(SdkTracer):
     @property
     def id_generator(self) -> IdGenerator:  # type: ignore[override]
         return self._provider.id_generator
-
-    @property
-    def instrumentation_info(self) -> InstrumentationInfo:  # type: ignore[override]
-        """Deprecated by OpenTelemetry: use `instrumentation_scope` of a span."""
-        return deprecated_info(self._instrumentation_scope)
-
-    def __repr__(self) -> str:
-        return f"DelegateTracer({self._instrumentation_scope.name!r})"
 
 
 class _Survivor(SpanProcessor):

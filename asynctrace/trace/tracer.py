@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
-from functools import partial
 from random import getrandbits
 from typing import TYPE_CHECKING, TypeVar
 from weakref import ref
@@ -13,10 +11,9 @@ from opentelemetry import trace as trace_api
 from opentelemetry.context import Context, get_value
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SynchronousMultiSpanProcessor
-from opentelemetry.sdk.trace import Tracer as SdkTracer
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import Decision, Sampler
-from opentelemetry.sdk.util.instrumentation import InstrumentationInfo, InstrumentationScope
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
     INVALID_SPAN,
     Link,
@@ -29,7 +26,7 @@ from opentelemetry.util.types import AnyValue, Attributes
 from asynctrace.propagation.tracecontext import RemoteSpan
 
 from .attributes import take
-from .current import CurrentSpan
+from .base_tracer import BaseTracer
 from .ids import RANDOM_TRACE_ID
 from .parent import PARENTS, Parent, as_parent, inherit
 from .sampling import decide
@@ -50,7 +47,7 @@ _RECORD_AND_SAMPLE = Decision.RECORD_AND_SAMPLE
 _new = object.__new__
 
 
-class Tracer(SdkTracer):
+class Tracer(BaseTracer):
     """See `opentelemetry.trace.Tracer`. Made by a `TracerProvider`."""
 
     def __init__(self, core: Core, scope: InstrumentationScope) -> None:
@@ -74,11 +71,6 @@ class Tracer(SdkTracer):
     @property
     def id_generator(self) -> IdGenerator:  # type: ignore[override]
         return self._core.ids.generator
-
-    @property
-    def instrumentation_info(self) -> InstrumentationInfo:  # type: ignore[override]
-        """Deprecated by OpenTelemetry: use `instrumentation_scope` of a span."""
-        return deprecated_info(self._instrumentation_scope)
 
     # ---- starting spans
 
@@ -281,39 +273,6 @@ class Tracer(SdkTracer):
             open_spans.table[span_id] = ref(span)
         return span
 
-    def start_as_current_span(  # type: ignore[override]
-        self,
-        name: str,
-        context: Context | None = None,
-        kind: SpanKind = SpanKind.INTERNAL,
-        attributes: Attributes = None,
-        links: Sequence[Link] | None = (),
-        start_time: int | None = None,
-        record_exception: bool = True,
-        set_status_on_exception: bool = True,
-        end_on_exit: bool = True,
-    ) -> CurrentSpan:
-        """A context manager, or decorator, that starts a span and makes it current."""
-        return CurrentSpan(
-            partial(
-                self.start_span,
-                name,
-                context,
-                kind,
-                attributes,
-                links,
-                start_time,
-                record_exception,
-                set_status_on_exception,
-            ),
-            record_exception=record_exception,
-            set_status_on_exception=set_status_on_exception,
-            end_on_exit=end_on_exit,
-        )
-
-    def __repr__(self) -> str:
-        return f"Tracer({self._instrumentation_scope.name!r})"
-
 
 def _drop(core: Core, trace_id: int, flags: int, state: TraceState | None) -> DroppedSpan:
     ids = core.ids
@@ -359,10 +318,3 @@ def _build(
     except Exception as error:
         core.fault("attributes", error)
         return {}
-
-
-def deprecated_info(scope: InstrumentationScope) -> InstrumentationInfo:
-    """What OpenTelemetry had before scopes, without the warning that making one gives."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return InstrumentationInfo(scope.name, scope.version, scope.schema_url)
