@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from opentelemetry import trace as trace_api
 
@@ -38,6 +38,9 @@ __all__ = ["FIELDS", "FORMAT", "TraceFilter", "TraceFormatter", "fields", "insta
 
 FIELDS = ("trace_id", "span_id", "trace_sampled", "service")
 FORMAT = "%(asctime)s %(levelname)s %(name)s trace_id=%(trace_id)s span_id=%(span_id)s %(message)s"
+
+# Formatters that print what is in a record's __dict__ leave out such names.
+_SPAN = "_asynctrace_span"
 
 _replaced: Callable[..., logging.LogRecord] | None = None
 
@@ -59,7 +62,8 @@ def fields(span: Span | None = None) -> dict[str, str | bool]:
 def install() -> None:
     """Give every log record of this process the fields. A second call does nothing.
 
-    It sets the record factory of ``logging``, around the one that is there.
+    It sets the record factory of ``logging``, around the one that is there. Attributes of these
+    names that `extra`, a filter, or that other factory sets take precedence.
     """
     global _replaced
     if _replaced is not None:
@@ -113,10 +117,11 @@ class TracedRecord(logging.LogRecord):
         self._span = None
 
     def _work_out(self) -> None:
-        span, self._span = self._span, None
+        # In this order, because another thread may be formatting the record, too.
+        span = self._span
         if span is not None:
-            # What `extra` or a filter has set stays.
-            self.__dict__.update({**fields(span), **self.__dict__})
+            _set_missing(self, span)
+            self._span = None
 
 
 class TraceFilter(logging.Filter):
@@ -154,16 +159,75 @@ class _Around:
 
     def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
         record = self._factory(*args, **kwargs)
-        _fill(record)
+        if isinstance(record, TracedRecord):
+            return record
+        span = trace_api.get_current_span()
+        try:
+            record.__class__ = _waiting_kind(type(record))
+        except TypeError:  # a class that cannot be derived from
+            _set_missing(record, span)
+        else:
+            record.__dict__[_SPAN] = span
         return record
 
 
+class _WaitingRecord(logging.LogRecord):
+    """A record of somebody else's class, until its fields are wanted; then it is theirs again.
+
+    The fields cannot be there from the start: ``logging`` refuses an `extra` of a name that is.
+    """
+
+    __slots__ = ()
+
+    _kind: type[logging.LogRecord]
+
+    def getMessage(self) -> str:  # noqa: N802 (logging's name)
+        self._work_out()
+        return self.getMessage()
+
+    def __getattr__(self, name: str) -> Any:
+        # Only called for what is not there.
+        if name in FIELDS:
+            self._work_out()
+            return self.__dict__[name]
+        theirs = getattr(self._kind, "__getattr__", None)
+        if theirs is not None:
+            return theirs(self, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        self._work_out()
+        return self.__reduce_ex__(protocol)
+
+    def _work_out(self) -> None:
+        span = self.__dict__.get(_SPAN)
+        if span is not None:
+            _set_missing(self, span)
+            self.__dict__.pop(_SPAN, None)
+        self.__class__ = self._kind  # type: ignore[assignment]
+
+
+_waiting_kinds: dict[type[logging.LogRecord], type[logging.LogRecord]] = {}
+
+
+def _waiting_kind(kind: type[logging.LogRecord]) -> type[logging.LogRecord]:
+    found = _waiting_kinds.get(kind)
+    if found is None:
+        found = type(kind.__name__, (_WaitingRecord, kind), {"__slots__": (), "_kind": kind})
+        _waiting_kinds[kind] = found
+    return found
+
+
 def _fill(record: logging.LogRecord) -> None:
-    if isinstance(record, TracedRecord):
+    if isinstance(record, (TracedRecord, _WaitingRecord)):
         record._work_out()  # those of its own span
     elif not hasattr(record, "trace_id"):
-        for name, value in fields().items():
-            setattr(record, name, value)
+        _set_missing(record, trace_api.get_current_span())
+
+
+def _set_missing(record: logging.LogRecord, span: Span) -> None:
+    for name, value in fields(span).items():
+        record.__dict__.setdefault(name, value)  # what `extra` or a filter has set stays
 
 
 def _service() -> str:

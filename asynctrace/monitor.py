@@ -23,19 +23,18 @@ blocks while it holds the interpreter's lock cannot be watched: it is counted, w
 from __future__ import annotations
 
 import asyncio
-import gc
 import sys
 import threading
 import time
 import traceback
 import weakref
-from contextvars import Context
 from types import FrameType
 
 from opentelemetry import metrics
 
 from asynctrace import _threads
 from asynctrace.context.current import span_in
+from asynctrace.context.own import context_of
 from asynctrace.export.reports import LoopStatistics
 from asynctrace.semconv import CODE_STACKTRACE, LOOP_BLOCKED_TIME, LOOP_WAIT_TIME
 from asynctrace.trace.provider import TracerProvider
@@ -244,10 +243,5 @@ def summary(frame: FrameType | None) -> traceback.StackSummary:
 
 def span_of_task(task: asyncio.Task[object]) -> object:
     """The span that is current in `task`, which another thread runs; None when there is none."""
-    if sys.version_info >= (3, 12):
-        return span_in(task.get_context())
-    # 3.11's tasks do not tell their context; the collector of garbage knows it.
-    for referent in gc.get_referents(task):
-        if isinstance(referent, Context):
-            return span_in(referent)
-    return None
+    context = context_of(task)
+    return None if context is None else span_in(context)

@@ -49,8 +49,9 @@ async def orders(redis: Redis, consumer: str, *, idle_ms: int = 60_000) -> Async
     while True:
         _, entries, _ = await redis.xautoclaim(STREAM, GROUP, consumer, idle_ms, count=10)
         for entry_id, fields in entries:
-            [pending] = await redis.xpending_range(STREAM, GROUP, entry_id, entry_id, 1)
-            yield Order(entry_id, fields, deliveries=pending["times_delivered"])
+            # None: somebody else has acknowledged it meanwhile.
+            for pending in await redis.xpending_range(STREAM, GROUP, entry_id, entry_id, 1):
+                yield Order(entry_id, fields, deliveries=pending["times_delivered"])
         new = await redis.xreadgroup(GROUP, consumer, {STREAM: ">"}, count=10, block=1000)
         for _, entries in new:
             for entry_id, fields in entries:

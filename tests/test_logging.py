@@ -166,7 +166,7 @@ def test_around_the_factory_of_somebody_else(traced_spans: Recording) -> None:
         with span("work") as work:
             record = logging.getLogRecordFactory()("n", 30, "p", 1, "m", (), None)
         assert isinstance(record, Record)
-        assert record.__dict__["trace_id"] == ids(work)[0]
+        assert record.trace_id == ids(work)[0]
         traced_logging.uninstall()
         assert logging.getLogRecordFactory() is Record
         traced_logging.install()
@@ -175,6 +175,106 @@ def test_around_the_factory_of_somebody_else(traced_spans: Recording) -> None:
         assert logging.getLogRecordFactory() is before
     finally:
         logging.setLogRecordFactory(before)
+
+
+class SlottedRecord(logging.LogRecord):
+    """What somebody else's factory makes: with a slot, and attributes that it makes up."""
+
+    __slots__ = ("weight",)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "made_up":
+            return "yes"
+        raise AttributeError(name)
+
+
+def make_plain(*args: Any, **kwargs: Any) -> logging.LogRecord:
+    record = logging.LogRecord(*args, **kwargs)
+    record.custom = "theirs"
+    return record
+
+
+@pytest.fixture(params=[SlottedRecord, make_plain])
+def around(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Installed around the factory of somebody else."""
+    before = logging.getLogRecordFactory()
+    logging.setLogRecordFactory(request.param)
+    traced_logging.install()
+    yield request.param
+    traced_logging.uninstall()
+    assert logging.getLogRecordFactory() is request.param
+    logging.setLogRecordFactory(before)
+
+
+def test_extra_of_our_names(around: Any, traced_spans: Recording) -> None:
+    """Another factory is no reason to refuse `extra` that nobody else would refuse."""
+    log = Log(logging.Formatter("%(service)s %(trace_id)s %(message)s"))
+    with span("work") as work:
+        log.logger.warning("message", extra={"service": "mine"})
+        TraceFilter().filter(record := logging.makeLogRecord({"service": "mine"}))
+    assert log.lines == [f"mine {ids(work)[0]} message"]
+    assert record.__dict__["service"] == "mine"
+
+
+def test_nothing_is_worked_out_around_another_factory(
+    around: Any, traced_spans: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is it there: a record that no handler formats looks nothing up."""
+    monkeypatch.setattr(traced_logging, "fields", lambda span: pytest.fail("worked out"))
+    log = Log(logging.Formatter())
+    log.logger.handlers = [logging.NullHandler()]
+    log.logger.filters = [lambda record: getattr(record, "tenant", None) is None]
+    with span("work"):
+        log.logger.warning("message")
+
+
+def test_records_of_another_factory(around: Any, traced_spans: Recording) -> None:
+    """They are asked, copied and pickled like any other, and their class is theirs in the end."""
+    theirs = type(around("n", 30, "p", 1, "m", (), None))
+    with span("work") as work:
+        for change in (lambda r: r, copy.copy, lambda r: pickle.loads(pickle.dumps(r))):
+            made = logging.getLogRecordFactory()("n", 30, "p", 1, "m %s", (1,), None)
+            assert isinstance(made, theirs)
+            if theirs is SlottedRecord:
+                assert made.made_up == "yes"
+            else:
+                assert made.custom == "theirs"
+            with pytest.raises(AttributeError):
+                made.nonsense  # noqa: B018
+            record = change(made)
+            assert (record.trace_id, record.span_id) == ids(work)
+            assert record.getMessage() == "m 1"
+            assert type(record) is theirs
+            assert not [name for name in vars(record) if name.startswith("_")]
+
+
+def test_record_class_that_cannot_be_derived_from(traced_spans: Recording) -> None:
+    """It gets its fields at once."""
+
+    class Final(logging.LogRecord):
+        def __init_subclass__(cls) -> None:
+            raise TypeError("final")
+
+    before = logging.getLogRecordFactory()
+    logging.setLogRecordFactory(Final)
+    traced_logging.install()
+    try:
+        with span("work") as work:
+            record = logging.getLogRecordFactory()("n", 30, "p", 1, "m", (), None)
+    finally:
+        traced_logging.uninstall()
+        logging.setLogRecordFactory(before)
+    assert type(record) is Final
+    assert record.__dict__["trace_id"] == ids(work)[0]
+
+
+def test_our_own_factory_inside_of_another(installed: None, traced_spans: Recording) -> None:
+    """A record of ours that somebody else's factory hands on is left as it is."""
+    factory = traced_logging._Around(TracedRecord)
+    with span("work") as work:
+        record = factory("n", 30, "p", 1, "m", (), None)
+    assert type(record) is TracedRecord
+    assert record.trace_id == ids(work)[0]
 
 
 def test_filter_and_formatter_by_hand(traced_spans: Recording) -> None:

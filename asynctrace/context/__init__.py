@@ -8,6 +8,7 @@ traced         @traced; generators are in a module of their own
 tasks          create_task()
 baggage        baggage(): what travels with the trace
 stopping       stopping(): whether the program is to end
+own            which tasks are the tracing's, not the program's
 =============  =============================================================================
 """
 

@@ -31,10 +31,10 @@ class BaggageScope:
 
     def __enter__(self) -> None:
         context = otel_context.get_current()
-        entries = {**otel_baggage.get_all(context), **self._entries}
-        fitting = sendable_baggage(entries)
+        together = {**otel_baggage.get_all(context), **self._entries}
+        room_for_all = sendable_baggage(together).keys() == together.keys()
         for name, value in self._entries.items():
-            if name in fitting:
+            if room_for_all or _has_room(name, value, context):
                 context = otel_baggage.set_baggage(name, value, context)
             else:
                 self._refuse(name)
@@ -77,6 +77,13 @@ class BaggageScope:
         return f"<baggage scope of {', '.join(self._entries)}, {state}>"
 
 
+def _has_room(name: str, value: str, context: Context) -> bool:
+    """Whether the entry can be sent along with the others in `context`."""
+    # The last in line, also where the name is not new: the others keep their room.
+    others = {key: old for key, old in otel_baggage.get_all(context).items() if key != name}
+    return name in sendable_baggage({**others, name: value})
+
+
 def baggage(entries: Mapping[str, str] | None = None, /, **more: str) -> BaggageScope:
     """Names and values that travel with the trace from here on, to every service it reaches::
 
@@ -86,7 +93,8 @@ def baggage(entries: Mapping[str, str] | None = None, /, **more: str) -> Baggage
     They are added to those of before, and hold inside of the block: in its tasks and threads, in
     the messages and requests that it sends. Everybody who gets those can read them, so secrets do
     not belong there. What the limits of W3C Baggage do not admit (64 entries, 8192 bytes, names
-    that are tokens) is left out, the oldest entries staying; a log line says so, once.
+    that are tokens) is left out, and what was there before stays, under the same name too; a log
+    line says so, once.
 
     ``init(baggage_attributes=["user.id"])`` copies entries to the attributes of spans.
     """

@@ -43,6 +43,13 @@ class Capture:
             else:
                 raise TypeError(f"capture={name!r}: {function!r} has no such parameter")
 
+    def tell_arguments(
+        self, span: Span, args: Sequence[object], kwargs: Mapping[str, object]
+    ) -> None:
+        """Put the arguments of one call on its span, when they are wanted."""
+        if self._parameters and span.is_recording():
+            span.set_attributes(self.arguments(args, kwargs))
+
     def arguments(
         self, args: Sequence[object], kwargs: Mapping[str, object]
     ) -> dict[str, AttributeValue]:

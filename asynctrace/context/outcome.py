@@ -31,7 +31,8 @@ from __future__ import annotations
 import asyncio
 import time
 from asyncio import CancelledError
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from weakref import WeakValueDictionary
 
 from opentelemetry.trace import Span, Status, StatusCode
 
@@ -55,21 +56,55 @@ def end_span(span: Span, error: BaseException | None) -> None:
     if task is None:
         span.end()
         return
-    end_time = span._tracer._core.clock() if isinstance(span, OurSpan) else time.time_ns()
-    task.get_loop().call_soon(_end_cancelled, span, end_time, task, task.cancelling(), _STEPS)
+    _endings[span.get_span_context().span_id] = ending = _Ending(span, task)
+    ending.wait(_STEPS)
 
 
-def _end_cancelled(
-    span: Span, end_time: int, task: asyncio.Task[object], cancelling: int, steps: int
-) -> None:
-    if not span.is_recording():
-        return  # a shutdown has ended it meanwhile
-    if task.cancelling() < cancelling:
-        span.set_attribute(CANCELLATION_REASON, "scope")
-    elif steps > 1 and not task.done():
-        task.get_loop().call_soon(_end_cancelled, span, end_time, task, cancelling, steps - 1)
-        return
-    span.end(end_time)
+class _Ending:
+    """The end of a span whose work was cancelled in `task`, until it is known by whom."""
+
+    __slots__ = ("__weakref__", "_cancelling", "_end_time", "_span", "_task")
+
+    def __init__(self, span: Span, task: asyncio.Task[object]) -> None:
+        self._span = span
+        self._end_time = span._tracer._core.clock() if isinstance(span, OurSpan) else time.time_ns()
+        self._task = task
+        self._cancelling = task.cancelling()
+
+    def wait(self, steps: int) -> None:
+        """Look again one step of the loop later, and so on, `steps` times at most."""
+        self._task.get_loop().call_soon(self._look, steps)
+
+    def _look(self, steps: int) -> None:
+        if self._stands() and steps > 1 and not self._task.done():
+            self.wait(steps - 1)
+        else:
+            self.end()
+
+    def _stands(self) -> bool:
+        return self._task.cancelling() >= self._cancelling
+
+    def end(self) -> None:
+        """End the span, by what is known now."""
+        if self._span.is_recording():
+            if not self._stands():
+                self._span.set_attribute(CANCELLATION_REASON, "scope")
+            self._span.end(self._end_time)
+
+
+# By the span's id. Only the loop keeps them: when that is closed, nobody will look again.
+_endings: WeakValueDictionary[int, _Ending] = WeakValueDictionary()
+
+
+def end_cancelled(spans: Iterable[Span]) -> None:
+    """End those of `spans` whose work is over: cancelled just now, they only wait for the reason.
+
+    For a shutdown, to which they must not look like work that was left open.
+    """
+    for span in spans:
+        ending = _endings.get(span.get_span_context().span_id)
+        if ending is not None:
+            ending.end()
 
 
 def _current_task() -> asyncio.Task[object] | None:

@@ -13,7 +13,6 @@ from opentelemetry.trace import Link, SpanKind
 from opentelemetry.util.types import AttributeValue
 
 from asynctrace.context.current import ContextToken, attach, leave
-from asynctrace.context.lateness import note_late_child
 from asynctrace.context.outcome import end_span
 from asynctrace.trace import delegate
 
@@ -64,7 +63,6 @@ class SpanScope:
         self._span = tracer.start_span(
             self._name, self._base, self._kind, self._attributes, self._links
         )
-        note_late_child(self._span, self._base)
         self._token = attach(self._span, self._base)
         return self._span
 

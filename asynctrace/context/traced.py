@@ -14,7 +14,6 @@ from opentelemetry.trace import SpanKind
 from asynctrace.context.capture import Capture
 from asynctrace.context.current import without_span
 from asynctrace.context.generators import trace_async_generator, trace_generator
-from asynctrace.context.lateness import note_late_child
 from asynctrace.context.scope import Attributes, SpanScope, active_tracer, links_to
 from asynctrace.context.tasks import Relation
 from asynctrace.errors import ConfigError
@@ -38,14 +37,13 @@ class SpanTemplate:
     relation: Relation
     capture: Capture | None
 
-    def scope(self, args: Sequence[object], kwargs: Mapping[str, object]) -> SpanScope:
-        attributes = self._attributes(args, kwargs)
+    def scope(self) -> SpanScope:
         if self.relation == "child":
-            return SpanScope(self.name, kind=self.kind, attributes=attributes)
+            return SpanScope(self.name, kind=self.kind, attributes=self.attributes)
         return SpanScope(
             self.name,
             kind=self.kind,
-            attributes=attributes,
+            attributes=self.attributes,
             links=links_to(trace_api.get_current_span()),
             base=without_span(),
         )
@@ -55,25 +53,26 @@ class SpanTemplate:
         tracer = active_tracer()
         if tracer is None:
             return None
-        attributes = self._attributes(args, kwargs)
         if self.relation == "link":
             links = links_to(trace_api.get_current_span())
-            return tracer.start_span(self.name, without_span(), self.kind, attributes, links)
-        span = tracer.start_span(self.name, kind=self.kind, attributes=attributes)
-        note_late_child(span, None)
+            base = without_span()
+            span = tracer.start_span(self.name, base, self.kind, self.attributes, links)
+        else:
+            span = tracer.start_span(self.name, kind=self.kind, attributes=self.attributes)
+        self.tell_arguments(span, args, kwargs)
         return span
+
+    def tell_arguments(
+        self, span: trace_api.Span, args: Sequence[object], kwargs: Mapping[str, object]
+    ) -> None:
+        """Put the arguments on `span`, those that are to be captured."""
+        if self.capture is not None:
+            self.capture.tell_arguments(span, args, kwargs)
 
     def tell_result(self, span: trace_api.Span, result: object) -> None:
         """Put the return value on `span`, if it is to be captured."""
         if self.capture is not None:
             self.capture.tell_result(span, result)
-
-    def _attributes(
-        self, args: Sequence[object], kwargs: Mapping[str, object]
-    ) -> Attributes | None:
-        if self.capture is None:
-            return self.attributes
-        return {**(self.attributes or {}), **self.capture.arguments(args, kwargs)}
 
 
 @overload
@@ -120,6 +119,7 @@ def traced(
     Of the arguments only those are recorded whose names are in `capture`, and the return value if
     ``"return"`` is: as ``asynctrace.argument.<name>`` and ``asynctrace.return``. Strings, numbers
     and booleans are recorded as they are, other things as their ``repr``, up to 256 characters.
+    For a call that is not sampled nothing is made of them; so a sampler does not see them.
 
     A generator's span, sync or async, lasts from the first step to the end, and is current only
     while the body runs: never in the consumer's code, also when that breaks off. A plain function
@@ -176,7 +176,8 @@ def _trace_function(function: Callable[P, R], template: SpanTemplate) -> Callabl
     def traced(*args: P.args, **kwargs: P.kwargs) -> R:
         if delegate.active() is None:
             return function(*args, **kwargs)
-        with template.scope(args, kwargs) as span:
+        with template.scope() as span:
+            template.tell_arguments(span, args, kwargs)
             result = function(*args, **kwargs)
             template.tell_result(span, result)
         return result
@@ -191,7 +192,8 @@ def _trace_coroutine(
     async def traced(*args: P.args, **kwargs: P.kwargs) -> R:
         if delegate.active() is None:
             return await function(*args, **kwargs)
-        with template.scope(args, kwargs) as span:
+        with template.scope() as span:
+            template.tell_arguments(span, args, kwargs)
             result = await function(*args, **kwargs)
             template.tell_result(span, result)
         return result

@@ -28,6 +28,7 @@ from asynctrace.propagation.tracecontext import RemoteSpan
 from .attributes import take
 from .base_tracer import BaseTracer
 from .ids import RANDOM_TRACE_ID
+from .lateness import note_late_child
 from .parent import PARENTS, Parent, as_parent, inherit
 from .sampling import decide
 from .span import DroppedSpan, Span
@@ -185,6 +186,8 @@ class Tracer(BaseTracer):
             span._parent_flags = inherited
             span._parent_state = state
             span._parent_is_remote = type(parent) is RemoteSpan
+            if type(known) is Span and known._end_time is not None:
+                note_late_child(span, known)
         open_spans = core.open_spans
         if len(open_spans.table) < open_spans.bound or open_spans.make_room():
             open_spans.table[span_id] = ref(span)
@@ -259,6 +262,7 @@ class Tracer(BaseTracer):
         span._name = name
         span._kind = kind
         span._attributes = attributes
+        span._start_time = core.clock() if start_time is None else start_time
         # Not the parent itself: spans that follow from each other for days would never be freed.
         if parent is not None:
             span._parent_id = parent._span_id
@@ -266,7 +270,8 @@ class Tracer(BaseTracer):
             span._parent_state = parent._trace_state
             if type(parent) is RemoteSpan:
                 span._parent_is_remote = True
-        span._start_time = core.clock() if start_time is None else start_time
+            elif type(parent) is Span and parent._end_time is not None:
+                note_late_child(span, parent)
         # Last of all: other threads find it there.
         open_spans = core.open_spans
         if len(open_spans.table) < open_spans.bound or open_spans.make_room():

@@ -5,6 +5,7 @@ running    run(): asyncio.run with tracing, signals, and an orderly end; signals
 queue      TracedQueue: items that remember their producer's trace
 messages   process(), process_batch() and publish() for brokers
 consuming  Worker: several messages at once, in tasks that are owned and drained
+sources    what it consumes: async iterators and queues
 executors  wrap_executor(): jobs in other threads and processes
 =========  =================================================================================
 """

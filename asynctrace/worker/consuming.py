@@ -4,32 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterable, Awaitable, Callable
 from functools import partial
 from types import TracebackType
-from typing import Any, Generic, Protocol, Self, TypeVar
-
-from opentelemetry.context import Context
-from opentelemetry.util.types import AttributeValue
+from typing import Self, TypeVar
 
 from asynctrace.context import Relation, SpanScope
 from asynctrace.context.stopping import CURRENT, Stop
 from asynctrace.errors import ConfigError, LifecycleError
-from asynctrace.propagation import Carrier, extract
-from asynctrace.semconv import (
-    MESSAGING_DESTINATION_NAME,
-    MESSAGING_OPERATION_NAME,
-    MESSAGING_OPERATION_TYPE,
-    MESSAGING_SYSTEM,
-)
-from asynctrace.worker.messages import consumer_scope
-from asynctrace.worker.queue import TracedQueue, take
+from asynctrace.propagation import Carrier
+from asynctrace.worker.queue import TracedQueue
+from asynctrace.worker.sources import Delivery, IteratorSource, QueueSource, Source, SpanOf
 
 M = TypeVar("M")
 Handler = Callable[[M], Awaitable[object]]
 
-_DRAIN_TIMEOUT = 5.0  # seconds, where there is no run() to set it
 _LAST_CALL = 1.0  # seconds to clean up, for handlers that are cancelled
 
 
@@ -43,6 +32,9 @@ class Worker:
     `drain_timeout` seconds to finish, the rest is cancelled and its spans say ``"shutdown"``. The
     same happens when :meth:`stop` is called, and in a program run by :func:`asynctrace.run` when
     that is asked to stop. Left by a cancellation, it cancels at once. No task outlives the block.
+
+    Every message that was taken is counted when its handler has ended: `processed`, `failed` or
+    `cancelled`.
 
     `drain_timeout` is by default that of ``run``, or 5 seconds without one. Raises ``ConfigError``
     for a `concurrency` below 1.
@@ -65,6 +57,8 @@ class Worker:
         """Messages whose handler returned."""
         self.failed = 0
         """Messages whose handler raised."""
+        self.cancelled = 0
+        """Messages whose handler was cancelled, by the worker's end or by somebody else."""
 
     @property
     def in_flight(self) -> int:
@@ -86,7 +80,8 @@ class Worker:
 
         Args:
             source: An async iterator, or a :class:`TracedQueue` (whose ``task_done`` is called).
-                A message is taken only when there is a free task for it.
+                A message is taken only when there is a free task for it. An async generator is
+                closed (``aclose``) when no more is taken from it.
             handler: Its exception is told by the span and handed to the loop's exception handler;
                 the others go on.
             name: The queue, topic or stream, as for :func:`process`; `relation`, `system` too.
@@ -98,21 +93,17 @@ class Worker:
         and the handlers have ended. Cancelled, it takes no more messages, and leaves those at work
         to the end of the worker. Raises what the source raised.
         """
-        stop = self._require_entered()
-        messages: _Messages[M]
+        self._require_entered()
+        messages: Source[M]
         if isinstance(source, TracedQueue):
-            messages = _OfQueue(source, name, relation)
+            messages = QueueSource(source, name, relation)
         else:
-            messages = _OfIterator(
-                aiter(source), span or _SpanOf(name, relation, system, carrier or _headers)
-            )
+            messages = IteratorSource(source, span or SpanOf(name, relation, system, carrier))
         started: set[asyncio.Task[None]] = set()
         intake = asyncio.create_task(self._take_in(messages, handler, started))
         self._intakes.add(intake)
         intake.add_done_callback(self._intakes.discard)
         try:
-            if stop.requested:
-                intake.cancel()
             await asyncio.wait({intake})
         finally:
             intake.cancel()
@@ -128,31 +119,44 @@ class Worker:
     # ---- messages and their handlers
 
     async def _take_in(
-        self, messages: _Messages[M], handler: Handler[M], started: set[asyncio.Task[None]]
+        self, messages: Source[M], handler: Handler[M], started: set[asyncio.Task[None]]
     ) -> None:
         context = contextvars.copy_context()
         context.run(CURRENT.set, self._stop)
-        while True:
-            await self._slots.acquire()
-            try:
-                delivery = await messages.next()
-            except BaseException:
-                self._slots.release()
-                raise
-            if delivery is None:
-                self._slots.release()
-                return
-            task = asyncio.create_task(
-                self._handle(delivery, handler),
-                name=getattr(handler, "__qualname__", None),
-                context=context.copy(),
-            )
-            for tasks in (self._handlers, started):
-                tasks.add(task)
-                task.add_done_callback(tasks.discard)
-            task.add_done_callback(partial(self._handled, delivery))
+        try:
+            while not self._is_to_end():
+                await self._slots.acquire()
+                delivery = None
+                try:
+                    delivery = await messages.next()
+                finally:
+                    if delivery is None:
+                        self._slots.release()
+                if delivery is None:
+                    return
+                task = self._start(delivery, handler, context.copy())
+                started.add(task)
+                task.add_done_callback(started.discard)
+        finally:
+            await messages.aclose()
 
-    async def _handle(self, delivery: _Delivery[M], handler: Handler[M]) -> None:
+    def _is_to_end(self) -> bool:
+        """Asked by an intake before each message: a source may swallow its cancellation."""
+        intake = asyncio.current_task()
+        assert intake is not None
+        return self._require_entered().requested or intake.cancelling() > 0
+
+    def _start(
+        self, delivery: Delivery[M], handler: Handler[M], context: contextvars.Context
+    ) -> asyncio.Task[None]:
+        name = getattr(handler, "__qualname__", None)
+        task = asyncio.create_task(self._handle(delivery, handler), name=name, context=context)
+        self._handlers.add(task)
+        task.add_done_callback(self._handlers.discard)
+        task.add_done_callback(partial(self._handled, delivery))
+        return task
+
+    async def _handle(self, delivery: Delivery[M], handler: Handler[M]) -> None:
         try:
             with delivery.scope():
                 await handler(delivery.message)
@@ -168,10 +172,11 @@ class Worker:
         else:
             self.processed += 1
 
-    def _handled(self, delivery: _Delivery[M], task: asyncio.Task[None]) -> None:
+    def _handled(self, delivery: Delivery[M], task: asyncio.Task[None]) -> None:
         # A callback of the task, because one that is cancelled before its first step has no
         # `finally` to do it in.
-        del task
+        if task.cancelled():
+            self.cancelled += 1
         self._slots.release()
         delivery.done()
 
@@ -186,7 +191,6 @@ class Worker:
         if self._program is None:
             self._stop = Stop()
         else:
-            self._program.heeded = True
             self._stop = self._program.part()
         self._stop.on_request = self._on_stop
         return self
@@ -220,15 +224,14 @@ class Worker:
         for intake in self._intakes:
             intake.cancel()
         patience = self._drain_timeout
-        if patience is None and self._program is None:
-            patience = _DRAIN_TIMEOUT
-        if patience is not None:
-            self._time_up = asyncio.get_running_loop().call_later(patience, self._cut)
+        if patience is None:
+            patience = self._require_entered().drain_timeout
+        self._time_up = asyncio.get_running_loop().call_later(patience, self._cut)
 
     def _cut(self) -> None:
         self._require_entered().cut()
-        for handler in self._handlers:
-            handler.cancel()
+        for task in self._intakes | self._handlers:
+            task.cancel()
 
     def _require_entered(self) -> Stop:
         if self._stop is None:
@@ -240,88 +243,5 @@ class Worker:
         state = "not entered" if stop is None else "stopping" if stop.requested else "open"
         return (
             f"<Worker {state}, {self.in_flight} of {self._concurrency} at work, "
-            f"processed={self.processed} failed={self.failed}>"
+            f"processed={self.processed} failed={self.failed} cancelled={self.cancelled}>"
         )
-
-
-class _Delivery(Generic[M]):
-    """One message, how to make the scope that it is processed in, and whom to tell of its end."""
-
-    __slots__ = ("done", "message", "scope")
-
-    def __init__(
-        self, message: M, scope: Callable[[], SpanScope], done: Callable[[], object]
-    ) -> None:
-        self.message = message
-        self.scope = scope
-        self.done = done
-
-
-class _Messages(Protocol[M]):
-    """Where messages come from."""
-
-    async def next(self) -> _Delivery[M] | None:
-        """The next one; None when there are no more."""
-
-
-class _OfQueue(Generic[M]):
-    def __init__(self, queue: TracedQueue[M], name: str | None, relation: Relation) -> None:
-        self._queue = queue
-        self._name = name
-        self._relation = relation
-
-    async def next(self) -> _Delivery[M] | None:
-        try:
-            item, scope = await take(self._queue, self._name, self._relation)
-        except _QUEUE_SHUT_DOWN:
-            return None
-        return _Delivery(item, scope, self._queue.task_done)
-
-
-class _OfIterator(Generic[M]):
-    def __init__(self, iterator: AsyncIterator[M], span: Callable[[M], SpanScope]) -> None:
-        self._iterator = iterator
-        self._span = span
-
-    async def next(self) -> _Delivery[M] | None:
-        try:
-            message = await anext(self._iterator)
-        except StopAsyncIteration:
-            return None
-        return _Delivery(message, partial(self._span, message), _nothing)
-
-
-@dataclass(frozen=True, slots=True)
-class _SpanOf(Generic[M]):
-    """What ``process`` does, for messages of one place."""
-
-    name: str | None
-    relation: Relation
-    system: str | None
-    carrier: Callable[[M], Carrier | None]
-
-    def __call__(self, message: M) -> SpanScope:
-        attributes: dict[str, AttributeValue] = {
-            MESSAGING_OPERATION_NAME: "process",
-            MESSAGING_OPERATION_TYPE: "process",
-        }
-        if self.name is not None:
-            attributes[MESSAGING_DESTINATION_NAME] = self.name
-        if self.system is not None:
-            attributes[MESSAGING_SYSTEM] = self.system
-        sender = extract(self.carrier(message), Context())
-        return consumer_scope(sender, self.name, relation=self.relation, attributes=attributes)
-
-
-# Python 3.13 and newer.
-_QUEUE_SHUT_DOWN: tuple[type[Exception], ...] = tuple(
-    filter(None, [getattr(asyncio, "QueueShutDown", None)])
-)
-
-
-def _headers(message: object) -> Any:
-    return getattr(message, "headers", None)
-
-
-def _nothing() -> None:
-    pass

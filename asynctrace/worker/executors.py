@@ -1,31 +1,24 @@
 """``wrap_executor``: jobs in other threads and processes keep the context of who submitted them.
 
 A context cannot be pickled. To a process goes what would go into a message, and how the tracing
-here was started, so that one can be started there (see `child`).
+here was started, so that one can be started there (see `child`, imported when it is needed).
 """
 
 from __future__ import annotations
 
-import concurrent.futures
+import sys
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, overload
 
 from asynctrace.context import attach_context, detach
 from asynctrace.propagation import extract, inject
 from asynctrace.tracing import running
-from asynctrace.worker import child
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-# Their jobs are pickled, which a context cannot be. (The interpreter pool comes with Python 3.14.)
-_PICKLING: tuple[type[Executor], ...] = (
-    ProcessPoolExecutor,
-    *filter(None, [getattr(concurrent.futures, "InterpreterPoolExecutor", None)]),
-)
 
 
 class ContextExecutor(Executor):
@@ -33,10 +26,15 @@ class ContextExecutor(Executor):
 
     def __init__(self, wrapped: Executor) -> None:
         self._wrapped = wrapped
+        self._in_processes = _is_a(wrapped, "process", "ProcessPoolExecutor")
+        # Of jobs that are pickled, which a context cannot be. (The latter is Python 3.14's.)
+        self._pickles = self._in_processes or _is_a(
+            wrapped, "interpreter", "InterpreterPoolExecutor"
+        )
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Schedule ``fn(*args, **kwargs)`` to run in a copy of the present context."""
-        if isinstance(self._wrapped, _PICKLING):
+        if self._pickles:
             return self._wrapped.submit(partial(_call_with, *self._luggage(), fn, *args, **kwargs))
         return self._wrapped.submit(partial(copy_context().run, fn, *args, **kwargs))
 
@@ -48,7 +46,7 @@ class ContextExecutor(Executor):
         chunksize: int = 1,
     ) -> Iterator[R]:
         """``Executor.map``; every call sees the present context, timeout in seconds."""
-        if isinstance(self._wrapped, _PICKLING):
+        if self._pickles:
             fn = partial(_call_with, *self._luggage(), fn)
             return self._wrapped.map(fn, *iterables, timeout=timeout, chunksize=chunksize)
         # The base class submits each call through submit(), so each gets a context of its own.
@@ -63,12 +61,34 @@ class ContextExecutor(Executor):
         carrier: dict[str, str] = {}
         inject(carrier)
         tracing = running()
-        if tracing is None or not isinstance(self._wrapped, ProcessPoolExecutor):
+        if tracing is None or not self._in_processes:
             return carrier, None
-        return carrier, child.pack(tracing)
+        from asynctrace.worker.child import pack
+
+        return carrier, pack(tracing)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} around {self._wrapped!r}>"
+
+
+class ContextThreadPoolExecutor(ContextExecutor, ThreadPoolExecutor):
+    """The same around a pool of threads: asyncio takes no other for its default executor.
+
+    It has no threads of its own. What is not asked of every executor is asked of the wrapped one.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_wrapped":  # not there yet, or no more
+            raise AttributeError(name)
+        return getattr(self._wrapped, name)
+
+
+@overload
+def wrap_executor(executor: ThreadPoolExecutor) -> ContextThreadPoolExecutor: ...
+
+
+@overload
+def wrap_executor(executor: Executor) -> ContextExecutor: ...
 
 
 def wrap_executor(executor: Executor) -> ContextExecutor:
@@ -77,13 +97,26 @@ def wrap_executor(executor: Executor) -> ContextExecutor:
         pool = asynctrace.wrap_executor(ThreadPoolExecutor())
         await loop.run_in_executor(pool, work)
 
+    ``loop.set_default_executor(pool)`` makes it the one of every ``run_in_executor(None, ...)``.
+
     All context variables go along to a thread; to a process the current span and the baggage do,
     as they would in a message. A process that runs no tracing starts one, by the options that
     ``init`` was given here, before its first job; its spans are flushed when it ends. Options that
     cannot be pickled are left behind, and a log line says so. A wrapped executor is returned as it
     is.
     """
-    return executor if isinstance(executor, ContextExecutor) else ContextExecutor(executor)
+    if isinstance(executor, ContextExecutor):
+        return executor
+    if isinstance(executor, ThreadPoolExecutor):
+        return ContextThreadPoolExecutor(executor)
+    return ContextExecutor(executor)
+
+
+def _is_a(executor: Executor, module: str, name: str) -> bool:
+    """Whether it is one of this kind. Nobody has one whose module is not imported, and to import
+    `multiprocessing` takes too long to do it for everybody who wants a queue."""
+    kind = getattr(sys.modules.get(f"concurrent.futures.{module}"), name, None)
+    return kind is not None and isinstance(executor, kind)
 
 
 def _call_with(
@@ -95,7 +128,9 @@ def _call_with(
     **kwargs: P.kwargs,
 ) -> R:
     if options is not None:
-        child.ensure_tracing(options)
+        from asynctrace.worker.child import ensure_tracing
+
+        ensure_tracing(options)
     token = attach_context(extract(carrier))
     try:
         return fn(*args, **kwargs)

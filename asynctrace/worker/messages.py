@@ -164,7 +164,7 @@ class MessageScope(SpanScope):
     def __enter__(self) -> trace_api.Span:
         self._stop = CURRENT.get()
         if self._stop is not None:
-            self._stop.begin()
+            self._stop.begin(self)
         return super().__enter__()
 
     def __exit__(
@@ -175,7 +175,7 @@ class MessageScope(SpanScope):
     ) -> None:
         super().__exit__(exc_type, error, traceback)
         if self._stop is not None:
-            self._stop.end()
+            self._stop.end(self)
 
 
 class _PublishScope(SpanScope):

@@ -15,7 +15,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext
 from opentelemetry.util.types import AttributeValue
 
 from asynctrace.context import Relation, SpanScope, without_span
-from asynctrace.context.stopping import CURRENT
+from asynctrace.context.stopping import CURRENT, Stop
 from asynctrace.semconv import (
     MESSAGING_DESTINATION_NAME,
     MESSAGING_OPERATION_NAME,
@@ -47,13 +47,16 @@ class TracedQueue(asyncio.Queue[T]):
     def process(self, name: str | None = None, *, relation: Relation = "child") -> Processing[T]:
         """Take one item, and work on it in a CONSUMER span; ``async with`` gives the item.
 
-        Entering waits for an item like ``get``; a cancellation there takes no item. While
-        :func:`asynctrace.run` drains, it waits until it is cancelled, so that what is in the queue
-        stays there (unless the program heeds ``stopping()`` and ends by itself). The span is a
+        Entering waits for an item like ``get``; a cancellation there takes no item. The span is a
         child of the span that was current when the item was put (``relation="child"``) or begins a
         trace linked to it (``"link"``); the task that processes has no part in it. It is called
         "process `name`" and tells how long the item waited. Leaving ends the span and then calls
         ``task_done``, once, also on an error or a cancellation, which the span tells.
+
+        When :func:`asynctrace.run` was asked to stop, no item is given out any more, whether one is
+        there, waited for already, or put later: entering waits until no message is in flight, and
+        then raises ``CancelledError``. What is in the queue stays there; a program that wants to
+        empty it in its last seconds takes the rest by ``get_nowait``, which goes on to work.
 
         Raises what ``get`` raises (``QueueShutDown`` from Python 3.13 on).
         """
@@ -151,9 +154,10 @@ class Processing(Generic[T]):
 
     async def __aenter__(self) -> T:
         stop = CURRENT.get()
-        if stop is not None and stop.intake_closed:
-            await asyncio.Event().wait()  # until run() cancels it
-        item, parcel = await self._queue._take()
+        if stop is None:
+            item, parcel = await self._queue._take()
+        else:
+            item, parcel = await _take_while_open(self._queue, stop)
         self._scope = _scope_of(parcel, self._name, self._relation)
         self._scope.__enter__()
         return item
@@ -171,6 +175,18 @@ class Processing(Generic[T]):
             scope.__exit__(exc_type, error, traceback)
         finally:
             self._queue.task_done()
+
+
+async def _take_while_open(queue: TracedQueue[T], stop: Stop) -> tuple[T, _Parcel[T] | None]:
+    if not stop.intake_closed:
+        if not queue.empty():
+            return await queue._take()
+        try:
+            return await stop.take_in(queue._take())
+        except TimeoutError:
+            pass  # closed meanwhile
+    await stop.wait_nothing_at_work()
+    raise asyncio.CancelledError
 
 
 async def take(

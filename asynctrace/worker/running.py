@@ -14,14 +14,15 @@ import asyncio
 import contextvars
 import logging
 import os
-import sys
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
 
 from opentelemetry.context import Context
 
 from asynctrace.context import attach_context
-from asynctrace.context.stopping import CURRENT, Stop
+from asynctrace.context.own import is_own
+from asynctrace.context.stopping import CURRENT, DRAIN_TIMEOUT, Stop
 from asynctrace.errors import ConfigError, LifecycleError
 from asynctrace.initialization import init
 from asynctrace.tracing import Tracing
@@ -42,7 +43,7 @@ _LAST_CALL = 1.0  # seconds to clean up, for tasks that are cancelled when their
 def run(
     main: Main[T],
     *,
-    drain_timeout: float = 5.0,
+    drain_timeout: float = DRAIN_TIMEOUT,
     debug: bool | None = None,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
     **options: Unpack[Options],
@@ -59,15 +60,18 @@ def run(
 
     On SIGINT or SIGTERM the program ends in this order:
 
-    1. ``asynctrace.stopping()`` becomes true, and ``TracedQueue.process`` gives out no more items.
-    2. A program that has asked for ``stopping()``, or has a ``Worker``, ends by itself; in others
-       the messages in flight (``process``, ``TracedQueue.process``) are finished. Both have
-       `drain_timeout` seconds; where there is nothing to wait for, this takes no time.
-    3. What is left is cancelled, main first; its spans say ``"shutdown"`` as the reason. It may
-       clean up in what remains of `drain_timeout`, at least a second.
-    4. The spans are flushed within `shutdown_timeout` (5.0 seconds unless configured).
+    1. ``asynctrace.stopping()`` becomes true.
+    2. The intake stops: every ``Worker`` takes no more messages, ``TracedQueue.process`` gives out
+       no more items. Who waits in it is cancelled when no message is in flight any more.
+    3. The messages in flight (``process``, ``TracedQueue.process``, a worker's) are finished, for
+       which they have `drain_timeout` seconds (5.0 by default). A program in which a task that
+       still runs has asked for ``stopping()``, or is inside of a ``Worker``'s block, has the same
+       time to end by itself. Where there is nothing to wait for, this takes no time.
+    4. What is left is cancelled, main first; its spans say ``"shutdown"`` as the reason. It may
+       clean up in what remains of `drain_timeout`, at least a second (if that is not longer).
+    5. The spans are flushed within `shutdown_timeout` (5.0 seconds unless configured).
 
-    When `main` ends without a signal, what it left behind is treated alike from step 2 on. Then:
+    When `main` ends without a signal, what it left behind is treated alike from step 1 on. Then:
 
     =====================================  =======================================================
     `main` returned                        its result is returned
@@ -115,10 +119,12 @@ class _Run(Generic[T]):
         self._drain_timeout = drain_timeout
         self._options = options
         self._signals = StopSignals(self._on_signal)
-        self._stop = Stop()
+        self._stop = Stop(drain_timeout=drain_timeout)
         self._deadline: float | None = None  # of the drain, by the loop's clock
         self._stage: asyncio.Task[Any] | None = None  # what a signal cancels
         self._timers: list[asyncio.TimerHandle] = []
+        self._ends_by_itself = False
+        self._cancelled = False
         self._gave_up = False
         self._draining: asyncio.Task[Any] | None = None
         self._infrastructure: set[asyncio.Task[Any]] = set()
@@ -191,24 +197,33 @@ class _Run(Generic[T]):
     def _ask_to_stop(self) -> None:
         stop = self._stop
         self._deadline = self._loop.time() + self._drain_timeout
-        stop.request()
-        if self._stage is None:
-            return
-        if not stop.heeded:
-            stop.close_intake()
-            stop.on_idle = self._on_idle
-        if stop.heeded or stop.in_flight:
+        self._ends_by_itself = stop.heeded
+        self._stop_intake()
+        if self._stage is not None:
             self._timers.append(self._loop.call_at(self._deadline, self._cancel_stage))
-        else:
-            self._cancel_stage()
+            self._look()
+
+    def _stop_intake(self) -> None:
+        self._stop.on_idle = self._on_idle
+        self._stop.request()
+        self._stop.close_intake()
 
     def _on_idle(self) -> None:
         # Any thread; and from within the task that processed the message, which may be the stage.
-        self._loop.call_soon_threadsafe(self._cancel_stage)
+        with suppress(RuntimeError):  # the loop is closed by now
+            self._loop.call_soon_threadsafe(self._look)
+
+    def _look(self) -> None:
+        if self._stop.in_flight:  # another message was begun meanwhile
+            return
+        self._stop.look_again()
+        if not self._ends_by_itself:
+            self._cancel_stage()
 
     def _cancel_stage(self) -> None:
-        if self._stage is None or self._stop.cancels:
+        if self._stage is None or self._cancelled:
             return
+        self._cancelled = True
         self._stop.cut()
         self._stage.cancel()
         self._timers.append(self._loop.call_later(self._time_left(), self._give_up))
@@ -217,8 +232,8 @@ class _Run(Generic[T]):
         """Seconds to clean up for what is cancelled now."""
         if self._deadline is None:
             return self._drain_timeout
-        left = self._deadline - self._loop.time()
-        return left if left > 0 else min(self._drain_timeout, _LAST_CALL)
+        least = min(self._drain_timeout, _LAST_CALL)
+        return max(self._deadline - self._loop.time(), least)
 
     def _give_up(self) -> None:
         if self._stage is not None and not self._stage.done():
@@ -261,23 +276,14 @@ class _Run(Generic[T]):
             _logger.warning("run() abandons tasks that do not end when cancelled: %s", names)
 
     async def _finish_messages(self, deadline: float) -> None:
-        stop = self._stop
-        stop.request()
-        stop.close_intake()
-        if stop.in_flight:
-            idle = asyncio.Event()
-            stop.on_idle = lambda: self._loop.call_soon_threadsafe(idle.set)
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await idle.wait()
-            except TimeoutError:
-                pass
-            finally:
-                stop.on_idle = None
+        self._stop_intake()
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                await self._stop.wait_idle()
 
     def _left_behind(self) -> set[asyncio.Task[Any]]:
         beside = {asyncio.current_task(), *self._infrastructure}
-        return {task for task in asyncio.all_tasks() - beside if not _is_ours(task)}
+        return {task for task in asyncio.all_tasks() - beside if not is_own(task)}
 
     def _close(self) -> None:
         if self._main is not None:
@@ -303,17 +309,6 @@ def _context_from_environment(tracing: Tracing) -> contextvars.Context:
     context = contextvars.copy_context()
     context.run(attach_context, propagator.extract(carrier, Context()))
     return context
-
-
-def _is_ours(task: asyncio.Task[Any]) -> bool:
-    """Whether `task` works for the pipeline, which is needed until the flush is over.
-
-    Whatever the program starts inherits main's `Stop`. Before Python 3.12 the context of a task
-    cannot be seen; then the names that we give must do.
-    """
-    if sys.version_info >= (3, 12):
-        return task.get_context().get(CURRENT) is None
-    return task.get_name().startswith("asynctrace ")
 
 
 def _loop_runs() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 
 import pytest
@@ -70,6 +71,41 @@ def test_what_is_in_it_arrives(first: dict[str, str], second: dict[str, str]) ->
         assert len(carrier.get("baggage", "")) <= 8192
         assert len(inside) <= 64
         assert dict(otel_baggage.get_all(propagator.extract(carrier))) == inside
+
+
+NAMES = st.sampled_from([f"key{n}" for n in range(12)])
+ENTRIES = st.dictionaries(NAMES, st.integers(0, 5000).map("x".__mul__))
+
+
+@given(st.lists(ENTRIES, max_size=4))
+def test_overriding(scopes: list[dict[str, str]]) -> None:
+    """Each scope's value is there if it fits, else the one of before; nobody else's is lost."""
+    propagator = Propagator.from_names(["baggage"])
+    with contextlib.ExitStack() as stack:
+        for scope in scopes:
+            before = seen()
+            stack.enter_context(baggage(scope))
+            now = seen()
+            for name in before.keys() | scope.keys():
+                assert now.get(name) in (before.get(name), scope.get(name))
+                if name not in scope:
+                    assert now[name] == before[name]
+            if sum(len(f",{name}={value}") for name, value in {**before, **scope}.items()) <= 8193:
+                assert now == {**before, **scope}
+            carrier: dict[str, str] = {}
+            propagator.inject(carrier)
+            assert dict(otel_baggage.get_all(propagator.extract(carrier))) == now
+
+
+def test_an_override_that_does_not_fit(caplog: pytest.LogCaptureFixture) -> None:
+    """It pushes nobody out, and what it would have replaced stays."""
+    with baggage(a="1", b="y" * 5000, c="z" * 2000):
+        before = seen()
+        with baggage(a="x" * 2000):
+            assert seen() == before
+        with baggage(b="y", a="x" * 2000):
+            assert seen() == {"a": "x" * 2000, "b": "y", "c": "z" * 2000}
+    assert "'a' cannot be sent" in caplog.text
 
 
 def test_what_does_not_fit_is_told_once(caplog: pytest.LogCaptureFixture) -> None:

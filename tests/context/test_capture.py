@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Generator
+import asyncio
+from collections.abc import AsyncIterator, Generator, Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import baggage as otel_baggage
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from asynctrace.context import baggage, span, traced
 from asynctrace.errors import ConfigError
@@ -191,3 +193,32 @@ async def test_link(traced_spans: Recording) -> None:
     for name in ("function", "generator"):
         [link] = traced_spans.one(name).links
         assert link.context == request.get_span_context()
+
+
+@pytest.mark.parametrize("kind", ["function", "coroutine", "generator"])
+def test_nothing_is_made_of_what_is_not_recorded(kind: str) -> None:
+    """The arguments of a call that is not sampled are not looked at."""
+
+    class Secretive:
+        def __repr__(self) -> str:
+            pytest.fail("looked at")
+
+    @traced(capture=["value", "return"])
+    def function(value: object) -> object:
+        return value
+
+    @traced(capture=["value", "return"])
+    async def coroutine(value: object) -> None:
+        pass
+
+    @traced(capture=["value", "return"])
+    def generator(value: object) -> Iterator[object]:
+        yield value
+
+    with recording(ALWAYS_OFF):
+        if kind == "function":
+            function(Secretive())
+        elif kind == "coroutine":
+            asyncio.run(coroutine(Secretive()))
+        else:
+            list(generator(Secretive()))

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
+import httpx
 import pytest
 
 from asynctrace.context import create_task, span, traced
+from asynctrace.httpx import create_client
+from asynctrace.initialization import init
+from asynctrace.worker import publish
 from tests.context.recording import Recording, recording
 
 
@@ -95,3 +99,55 @@ async def test_generator(clock: Clock, caplog: pytest.LogCaptureFixture) -> None
     go.set()
     await task
     assert "'rows'" in caplog.text
+
+
+@pytest.mark.parametrize("how", ["named task", "publish", "tracer"])
+async def test_every_kind_of_child(
+    clock: Clock, caplog: pytest.LogCaptureFixture, traced_spans: Recording, how: str
+) -> None:
+    """Whoever starts the span: create_task, a message, OpenTelemetry's interface."""
+    go = asyncio.Event()
+
+    async def nothing() -> None:
+        pass
+
+    async def work() -> None:
+        await go.wait()
+        if how == "named task":
+            await create_task(nothing(), "late")
+        elif how == "publish":
+            with publish("late", {}):
+                pass
+        else:
+            traced_spans.tracer_provider.get_tracer("other").start_span("late").end()
+
+    with span("request"):
+        task = create_task(work())
+        await asyncio.sleep(0)
+    clock.now += 5_000_000_000
+    go.set()
+    await task
+    [record] = caplog.records
+    assert "its parent 'request' had ended" in record.getMessage()
+
+
+async def test_client(caplog: pytest.LogCaptureFixture) -> None:
+    """A poller that a request started, and that has no spans of its own but its client's."""
+    go = asyncio.Event()
+    clock = Clock()
+    answering = httpx.MockTransport(lambda request: httpx.Response(204))
+
+    async def poll() -> None:
+        await go.wait()
+        async with create_client(transport=answering) as client:
+            await client.get("http://127.0.0.1/late")
+
+    async with init(exporter="none") as tracing:
+        tracing.tracer_provider._core.clock = clock
+        with span("request"):
+            task = create_task(poll())
+            await asyncio.sleep(0)
+        clock.now += 5_000_000_000
+        go.set()
+        await task
+    assert "The span 'GET' was started 5.0 s after its parent 'request'" in caplog.text

@@ -12,6 +12,10 @@ import pytest
 from opentelemetry.trace import StatusCode
 
 from asynctrace.context import span
+from asynctrace.initialization import init
+from asynctrace.semconv import UNFINISHED
+from asynctrace.testing import InMemoryExporter
+from asynctrace.tracing import Tracing
 from tests.context.recording import Recording, recording
 
 REASON = "asynctrace.cancellation.reason"
@@ -203,3 +207,26 @@ def test_exception_without_a_text() -> None:
         fail_with(StubbornError())
     assert record.one("work").status.status_code is StatusCode.ERROR
     assert record.one("work").attributes["error.type"].endswith("StubbornError")
+
+
+async def test_shutdown_before_the_reason_is_known() -> None:
+    """A span whose work was just cancelled has ended: the shutdown does not call it unfinished."""
+    exporter = InMemoryExporter()
+
+    async def work(tracing: Tracing) -> None:
+        try:
+            with span("cancelled"):
+                await asyncio.Event().wait()
+        finally:
+            await tracing.shutdown()
+
+    async with init(exporter=exporter) as tracing:
+        open_span = span("open")
+        open_span.__enter__()
+        task = asyncio.create_task(work(tracing))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait({task})
+    open_span.__exit__(None, None, None)
+    attributes = {made.name: made.attributes for made in exporter.spans}
+    assert attributes == {"cancelled": {REASON: "cancelled"}, "open": {UNFINISHED: True}}

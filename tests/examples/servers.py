@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
 import shutil
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -111,9 +113,37 @@ async def rabbitmq_server(folder: Path) -> AsyncIterator[str]:
             await killer.wait()
 
 
-def kafka_server() -> str:
-    """The address of a Kafka server that somebody has started: it is no program but a cluster."""
-    address = os.environ.get("TEST_KAFKA")
-    if not address:
-        pytest.skip("no Kafka: set TEST_KAFKA=host:port to a server that the test may write to")
-    return address
+# The mock cluster of librdkafka: one broker that keeps its topics in memory, and speaks Kafka's
+# protocol over a socket to whoever connects. Its client tells the address, and keeps it alive.
+KAFKA_BROKER = """
+import sys
+from confluent_kafka import Producer
+
+client = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "none", "log_level": 0})
+[broker] = client.list_topics(timeout=10).brokers.values()
+print(f"{broker.host}:{broker.port}", flush=True)
+sys.stdin.read()
+"""
+
+
+@asynccontextmanager
+async def kafka_server() -> AsyncIterator[str]:
+    """The address of a Kafka server: of TEST_KAFKA (a test writes to it), else librdkafka's."""
+    if address := os.environ.get("TEST_KAFKA"):
+        yield address
+        return
+    if importlib.util.find_spec("confluent_kafka") is None:
+        pytest.skip("no Kafka: set TEST_KAFKA=host:port, or install confluent-kafka for its broker")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", KAFKA_BROKER,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        line = await asyncio.wait_for(process.stdout.readline(), PATIENCE)
+        assert line, f"the broker ended with {await process.wait()}"
+        yield line.decode().strip()
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()

@@ -6,7 +6,7 @@ import asyncio
 import multiprocessing
 import os
 import pickle
-import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 
@@ -19,7 +19,9 @@ from asynctrace.context import span
 from asynctrace.initialization import init
 from asynctrace.tracing import running
 from asynctrace.worker import ContextExecutor, child, wrap_executor
+from asynctrace.worker.executors import ContextThreadPoolExecutor
 from tests.context.recording import Recording
+from tests.support.programs import run_program
 from tests.worker.programs import collector
 
 
@@ -63,6 +65,52 @@ async def test_run_in_executor(traced_spans: Recording) -> None:
         assert (await loop.run_in_executor(wrap_executor(pool), where_am_i))[0] == trace_id
 
 
+@pytest.mark.parametrize("uvloop", [False, True])
+def test_default_executor(traced_spans: Recording, uvloop: bool) -> None:
+    """It can be the loop's default one, which is shut down with the loop."""
+    factory = pytest.importorskip("uvloop").new_event_loop if uvloop else None
+    pool = ThreadPoolExecutor(1, thread_name_prefix="mine")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(wrap_executor(pool))
+        with span("request") as request:
+            trace_id = request.get_span_context().trace_id
+            assert (await loop.run_in_executor(None, where_am_i))[0] == trace_id
+            assert (await asyncio.to_thread(threading.current_thread)).name.startswith("mine")
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())
+    with pytest.raises(RuntimeError):
+        pool.submit(where_am_i)
+
+
+def test_as_a_thread_pool() -> None:
+    """What is asked of thread pools alone is asked of the wrapped one."""
+    with wrap_executor(ThreadPoolExecutor(3)) as executor:
+        assert executor._max_workers == 3
+        with pytest.raises(AttributeError):
+            executor.nonsense  # noqa: B018
+    with pytest.raises(AttributeError):
+        ContextThreadPoolExecutor.__new__(ContextThreadPoolExecutor)._threads  # noqa: B018
+
+
+def test_multiprocessing_is_not_imported_for_nothing() -> None:
+    """A coroutine that is the first to want a queue or a thread pool does not block for it."""
+    ended = run_program(
+        """
+        import sys
+        from concurrent.futures import ThreadPoolExecutor
+        import asynctrace
+
+        asynctrace.TracedQueue
+        with asynctrace.wrap_executor(ThreadPoolExecutor(1)) as executor:
+            executor.submit(print, "concurrent.futures.process" in sys.modules).result()
+        """
+    )
+    assert (ended.out, ended.err) == ("False\n", "")
+
+
 def test_exceptions_come_through() -> None:
     """A job's exception is its future's."""
     with wrap_executor(ThreadPoolExecutor(1)) as executor, pytest.raises(ZeroDivisionError):
@@ -95,12 +143,12 @@ def start_method_pool(method: str) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(method))
 
 
+# Python 3.12 and newer warn of any fork in a process with threads, and this one has some.
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 @pytest.mark.may_block("the pool starts its processes when a job is submitted")
 @pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
 async def test_spans_of_pool_processes_arrive(method: str) -> None:
     """The configuration is shipped: they are exported from there, as children of the submitter."""
-    if sys.version_info >= (3, 12) and method == "fork":
-        pytest.skip("Python warns of forks in processes with threads")
     async with collector() as collecting:
         async with init(endpoint=collecting.url, service_name="pool"):
             pool = start_method_pool(method)

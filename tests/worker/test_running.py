@@ -20,7 +20,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from asynctrace import tracing
 from asynctrace.context import span
 from asynctrace.errors import ConfigError, LifecycleError
-from asynctrace.worker import run
+from asynctrace.worker import TracedQueue, Worker, run
 
 
 async def answer() -> int:
@@ -257,3 +257,26 @@ def test_ignored_signals_stay_ignored() -> None:
         signal.signal(signal.SIGINT, before)
     assert sigint is signal.SIG_IGN
     assert callable(sigterm)
+
+
+def test_worker_that_main_leaves() -> None:
+    """Its handlers have the drain_timeout of run(), signal or not; then they are cancelled."""
+    exporter = InMemorySpanExporter()
+    queue: TracedQueue[int] = TracedQueue()
+
+    async def hang(number: int) -> None:
+        await asyncio.Event().wait()
+
+    async def main() -> int:
+        async with Worker() as worker:
+            consuming = asyncio.create_task(worker.consume(queue, hang, name="jobs"))
+            queue.put_nowait(1)
+            while not worker.in_flight:
+                await asyncio.sleep(0)
+        await consuming
+        return worker.cancelled
+
+    assert run(main, exporter=exporter, drain_timeout=0.1) == 1
+    [made] = exporter.get_finished_spans()
+    assert made.attributes is not None
+    assert made.attributes["asynctrace.cancellation.reason"] == "shutdown"

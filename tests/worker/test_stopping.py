@@ -228,7 +228,7 @@ def test_parts() -> None:
     """A request for the whole is one for each part; that for a part concerns no other."""
     whole = Stop()
     part, other = whole.part(), whole.part()
-    part.begin()
+    part.begin(message := object())
     part.request()
     part.cut()
     assert (part.requested, part.cancels) == (True, True)
@@ -244,8 +244,9 @@ def test_parts() -> None:
     assert repr(part) == "<Stop cancels, 1 in flight>"
     idle: list[int] = []
     whole.on_idle = lambda: idle.append(whole.in_flight)
-    part.end()
-    assert idle == [0]
+    part.end(message)
+    part.end(message)  # again: nothing happens
+    assert set(idle) == {0}
     whole.end_part(other)
     assert whole.part().requested
 

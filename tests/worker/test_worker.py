@@ -213,7 +213,8 @@ async def test_drain(traced_spans: Recording) -> None:
 
     async with Worker(concurrency=1, drain_timeout=0.05) as worker:
         await worker.consume(queue, handle, name="jobs")
-        assert repr(worker) == "<Worker stopping, 0 of 1 at work, processed=1 failed=0>"
+        told = "<Worker stopping, 0 of 1 at work, processed=1 failed=0 cancelled=1>"
+        assert repr(worker) == told
     assert queue.qsize() == 1
     first, second = traced_spans.spans
     assert REASON not in first.attributes
@@ -310,6 +311,103 @@ async def test_consume_after_stop() -> None:
         worker.stop()
         await worker.consume(queue, hang)
     assert queue.qsize() == 1
+
+
+async def test_source_that_swallows_cancellations() -> None:
+    """It is asked for no more, whether the worker is stopped or only the consuming cancelled."""
+    taken = 0
+
+    async def source() -> AsyncIterator[int]:
+        nonlocal taken
+        while True:
+            taken += 1
+            try:
+                await asyncio.sleep(0 if taken < 3 else 60)
+            except asyncio.CancelledError:
+                pass
+            yield taken
+
+    async def handle(number: int) -> None:
+        pass
+
+    async with Worker() as worker:
+        consuming = asyncio.create_task(worker.consume(source(), handle))
+        while taken < 3:
+            await asyncio.sleep(0)
+        consuming.cancel()
+        while worker._intakes:
+            await asyncio.sleep(0)
+        assert (taken, worker.processed) == (3, 3)
+        taken = 0
+        consuming = asyncio.create_task(worker.consume(source(), handle))
+        while taken < 3:
+            await asyncio.sleep(0)
+        worker.stop()
+        await consuming
+    assert (taken, worker.processed) == (3, 6)
+
+
+async def test_foreign_cancellation(traced_spans: Recording) -> None:
+    """A handler that ends by one which is not the worker's is counted; the others go on."""
+    other = asyncio.get_running_loop().create_future()
+    other.cancel()
+
+    async def handle(message: Message) -> None:
+        if message.number == 1:
+            await other
+
+    async with Worker() as worker:
+        await worker.consume(messages(3), handle, name="orders")
+        assert (worker.processed, worker.failed, worker.cancelled) == (2, 0, 1)
+    reasons = [s.attributes.get(REASON) for s in traced_spans.spans if s.kind is SpanKind.CONSUMER]
+    assert sorted(reasons, key=str) == [None, None, "cancelled"]
+
+
+async def test_generator_is_closed() -> None:
+    """A source that is a generator cleans up when the worker stops, not some time later."""
+    events: list[str] = []
+
+    async def source() -> AsyncIterator[int]:
+        try:
+            for number in range(9):
+                yield number
+        finally:
+            await asyncio.sleep(0)
+            events.append("closed")
+
+    async def handle(number: int) -> None:
+        worker.stop()
+        await asyncio.sleep(0.01)
+        events.append(f"handled {number}")
+
+    generator = source()  # referred to, so that nobody else closes it
+    async with Worker() as worker:
+        await worker.consume(generator, handle)
+        events.append("consumed")
+    assert events == ["closed", "handled 0", "consumed"]
+
+
+async def test_every_message_is_counted() -> None:
+    """Those that were taken are processed, failed or cancelled; also those that never began."""
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: None)
+    queue: TracedQueue[int] = TracedQueue()
+    for number in range(12):
+        queue.put_nowait(number)
+
+    async def handle(number: int) -> None:
+        if number % 3 == 1:
+            raise KeyError(number)
+        await asyncio.sleep(0 if number % 3 else 60)
+
+    async with Worker(concurrency=8, drain_timeout=0) as worker:
+        consuming = asyncio.create_task(worker.consume(queue, handle))
+        while queue.qsize() > 2:
+            await asyncio.sleep(0)
+    await consuming
+    asyncio.get_running_loop().set_exception_handler(None)
+    counted = worker.processed + worker.failed + worker.cancelled
+    assert counted == 12 - queue.qsize()
+    assert worker.cancelled >= 3
 
 
 async def test_misuse() -> None:

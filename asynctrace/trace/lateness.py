@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from opentelemetry import trace as trace_api
-from opentelemetry.context import Context
-
-from asynctrace.trace.span import Span
+if TYPE_CHECKING:
+    from .span import Span
+    from .tracer import Tracer
 
 _logger = logging.getLogger("asynctrace")
 
 _LONG = 1_000_000_000  # nanoseconds; work that is put off to just after a response is no mistake
 
-_noted: WeakSet[trace_api.Tracer] = WeakSet()
+_noted: WeakSet[Tracer] = WeakSet()
 
 
-def note_late_child(child: trace_api.Span, base: Context | None) -> None:
-    """Log it, once per tracer, when the parent of `child` ended long before `child` started.
-
-    `base` is where the child's parent was taken from; None: the current context.
-    """
-    parent = trace_api.get_current_span(base)
-    if not isinstance(parent, Span) or parent._end_time is None or not isinstance(child, Span):
-        return
+def note_late_child(child: Span, parent: Span) -> None:
+    """Log it, once per tracer, when `parent`, which has ended, did so long before `child` began."""
+    assert parent._end_time is not None
     late = child._start_time - parent._end_time
     if late < _LONG or child._tracer in _noted:
         return
@@ -33,7 +28,7 @@ def note_late_child(child: trace_api.Span, base: Context | None) -> None:
         "The span %r was started %.1f s after its parent %r had ended. Hint: start work that "
         "outlives its request by asynctrace.create_task(..., relation='link'), and a worker that "
         "serves others too by relation='detached'. (This is said once.)",
-        child.name,
+        child._name,
         late / 1e9,
-        parent.name,
+        parent._name,
     )
