@@ -100,6 +100,7 @@ MESSAGING_SYSTEM: Final = "messaging.system"
 OTEL_COMPONENT_NAME: Final = "otel.component.name"
 OTEL_COMPONENT_TYPE: Final = "otel.component.type"
 OTEL_SPAN_SAMPLING_RESULT: Final = "otel.span.sampling_result"
+RPC_RESPONSE_STATUS_CODE: Final = "rpc.response.status_code"
 URL_TEMPLATE: Final = "url.template"
 
 DEVELOPMENT: Final = frozenset(
@@ -117,6 +118,7 @@ DEVELOPMENT: Final = frozenset(
         OTEL_COMPONENT_NAME,
         OTEL_COMPONENT_TYPE,
         OTEL_SPAN_SAMPLING_RESULT,
+        RPC_RESPONSE_STATUS_CODE,
         URL_TEMPLATE,
     }
 )
@@ -186,6 +188,7 @@ SERVER_REQUEST_DURATION: Final = "http.server.request.duration"
 SERVER_ACTIVE_REQUESTS: Final = "http.server.active_requests"
 SERVER_REQUEST_BODY_SIZE: Final = "http.server.request.body.size"
 SERVER_RESPONSE_BODY_SIZE: Final = "http.server.response.body.size"
+SDK_EXPORTER_OPERATION_DURATION: Final = "otel.sdk.exporter.operation.duration"
 SDK_EXPORTER_SPAN_EXPORTED: Final = "otel.sdk.exporter.span.exported"
 SDK_EXPORTER_SPAN_INFLIGHT: Final = "otel.sdk.exporter.span.inflight"
 SDK_PROCESSOR_SPAN_PROCESSED: Final = "otel.sdk.processor.span.processed"
@@ -200,6 +203,7 @@ METRICS: Final = frozenset(
         SERVER_ACTIVE_REQUESTS,
         SERVER_REQUEST_BODY_SIZE,
         SERVER_RESPONSE_BODY_SIZE,
+        SDK_EXPORTER_OPERATION_DURATION,
         SDK_EXPORTER_SPAN_EXPORTED,
         SDK_EXPORTER_SPAN_INFLIGHT,
         SDK_PROCESSOR_SPAN_PROCESSED,
@@ -286,19 +290,15 @@ def server_of(host: str, scheme: str) -> tuple[str, int | None]:
     return host, None
 
 
-def server_request(
+def server_target(
     method: str,
     original_method: str | None,
     route: str | None,
     scheme: str,
-    path: str,
-    query: str,
     version: str,
     server: tuple[str, int | None],
-    client: str | None,
-    user_agent: str | None,
 ) -> Attributes:
-    """What is known of a request when it arrives. Positional, as it runs once per request.
+    """What all requests say that ask one server in one way for one route.
 
     `network.peer.*` is left out: where no proxy is trusted, it would repeat `client.address`.
     Empty and absent values make no attribute: an empty `http.route` would be one route of its own.
@@ -306,22 +306,15 @@ def server_request(
     attributes: Attributes = {
         HTTP_REQUEST_METHOD: method,
         URL_SCHEME: scheme,
-        URL_PATH: path,
         NETWORK_PROTOCOL_VERSION: version,
     }
     if route:
         attributes[HTTP_ROUTE] = route
-    if query:
-        attributes[URL_QUERY] = redact_query(query)
     address, port = server
     if address:
         attributes[SERVER_ADDRESS] = address
         if port is not None:
             attributes[SERVER_PORT] = port
-    if client:
-        attributes[CLIENT_ADDRESS] = client
-    if user_agent:
-        attributes[USER_AGENT_ORIGINAL] = user_agent
     if original_method is not None:
         attributes[HTTP_REQUEST_METHOD_ORIGINAL] = original_method
     return attributes
@@ -380,17 +373,17 @@ def parameters(names: Iterable[str]) -> re.Pattern[str] | None:
 def client_request(
     method: str,
     original_method: str | None,
-    url: str,
+    scheme: str,
     host: str,
     port: int | None,
 ) -> Attributes:
-    """What is known of a request before it is sent; `url` is that of :func:`redact_url`.
+    """What requests to one server have in common before they are sent: all but `url.full`.
 
     `port` may be absent where it is the scheme's own; only for a scheme without one it stays so.
     """
-    attributes: Attributes = {HTTP_REQUEST_METHOD: method, SERVER_ADDRESS: host, URL_FULL: url}
+    attributes: Attributes = {HTTP_REQUEST_METHOD: method, SERVER_ADDRESS: host}
     if port is None:
-        port = _CLIENT_PORTS.get(url[: url.find(":")])
+        port = _CLIENT_PORTS.get(scheme)
     if port is not None:
         attributes[SERVER_PORT] = port
     if original_method is not None:
@@ -398,14 +391,15 @@ def client_request(
     return attributes
 
 
-def client_response(status_code: int, http_version: object) -> Attributes:
-    """What is known when the response's headers are there.
+@lru_cache(maxsize=256)
+def client_response(status_code: int, http_version: bytes | None) -> Mapping[str, AnyValue]:
+    """What is known when the response's headers are there. One dict for all that answer alike.
 
-    `http_version` is as the client library tells it (`b"HTTP/2"`); what is not told or not known is
+    `http_version` is as it stands in the protocol (`b"HTTP/2"`); what is not told or not known is
     left out, never guessed.
     """
     attributes: Attributes = {HTTP_RESPONSE_STATUS_CODE: status_code}
-    if type(http_version) is bytes and (version := _PROTOCOL_VERSIONS.get(http_version)):
+    if http_version is not None and (version := _PROTOCOL_VERSIONS.get(http_version)):
         attributes[NETWORK_PROTOCOL_VERSION] = version
     if status_code >= 400:
         attributes[ERROR_TYPE] = str(status_code)

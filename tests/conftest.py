@@ -7,14 +7,16 @@ ended (pyproject.toml). The guards are tested from outside in test_guards.py.
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import importlib.util
 import os
+import signal
 import sys
 import threading
 import time
 import types
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import blockbuster
@@ -42,6 +44,39 @@ def _remove_foreign_settings() -> list[str]:
 
 # Some are read when OpenTelemetry is imported, so they have to go before any test module is.
 _remove_foreign_settings()
+
+
+def _obey_signals() -> None:
+    """Undo what a parent may have us inherit (`nohup`, a job in the background): ignored signals.
+
+    Nothing would stop the programs that tests stop, which would inherit it in their turn.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+_obey_signals()
+
+
+def _trace_every_thread() -> None:
+    """Have coverage see the threads that our code starts beside `threading`."""
+    if (trace := threading.gettrace()) is None:
+        return
+    start = _thread.start_new_thread
+
+    def start_traced(function: Callable[..., object], args: tuple[object, ...]) -> int:
+        def run() -> None:
+            sys.settrace(trace)
+            function(*args)
+
+        return start(run, ())
+
+    _thread.start_new_thread = start_traced  # type: ignore[assignment]
+
+
+_trace_every_thread()
 
 
 # --- tasks ---------------------------------------------------------------------------------------

@@ -102,6 +102,8 @@ def _told(sent: Sent) -> str:
     parts = [f"sent {sent.tally.replayed} spans"]
     if sent.tally.rejected:
         parts.append(f"{sent.tally.rejected} were refused")
+    if sent.tally.too_large:
+        parts.append(f"{sent.tally.too_large} were too large, each alone")
     if sent.tally.damaged:
         parts.append(f"{sent.tally.damaged} damaged records were skipped")
     if sent.in_use:

@@ -80,6 +80,13 @@ def path(value: object) -> str:
     return os.fsdecode(value)
 
 
+def file(value: object) -> str:
+    """The path of a file, which need not exist yet."""
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise ValueError("give the path of a file")
+    return os.fsdecode(value)
+
+
 def directory(value: object) -> str:
     """The path of a directory, which need not exist yet."""
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):

@@ -67,8 +67,9 @@ def _split(url: str) -> SplitResult:
         raise ValueError("percent-encode the blanks in it")
     try:
         parts = urlsplit(url)
-        reachable = bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port out of range, unbalanced brackets
+        # No resolver takes a name that cannot be encoded.
+        reachable = bool(parts.hostname and parts.hostname.encode("idna")) and parts.port != 0
+    except ValueError:  # a port out of range, unbalanced brackets, a label too long
         reachable = False
     if not reachable:
         raise ValueError("give host and port, as in http://localhost:4318")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -15,7 +16,7 @@ from asynctrace.config import checks, endpoint, plugins, sampler, text
 
 PROTOCOLS: Final = ("http/protobuf", "http/json", "grpc")
 COMPRESSIONS: Final = ("none", "gzip", "deflate")
-EXPORTERS: Final = ("otlp", "console", "none")
+EXPORTERS: Final = ("otlp", "otlp_file", "otlp/stdout", "console", "none")
 
 
 def _shown(value: object) -> object:
@@ -29,6 +30,18 @@ def _hidden(value: object) -> object:
 
 def _secret(value: object) -> object:
     return None if value is None else "***"
+
+
+_SECRET_NAME: Final = re.compile(r"auth|cred|key|pass|pwd|secret|sign|token", re.IGNORECASE)
+
+
+def masked_unknown(name: str, value: object, meant: str | None) -> object:
+    """The value of a setting that there is not, as fit to be printed as that of the one `meant`."""
+    if _SECRET_NAME.search(name):
+        return _secret(value)
+    if meant is not None:
+        value = ARGUMENTS[meant].mask(value)
+    return _hidden(value) if isinstance(value, Mapping) else endpoint.masked(value)
 
 
 def _unreadable(_: str) -> object:
@@ -158,8 +171,17 @@ FIELDS: Final[tuple[Field, ...]] = (
         default=("otlp",),
         read=lambda given: _exporters(text.names(given.lower())),
         check=lambda given: _exporters(checks.one_or_more(_shown)(given)),
-        help="Where spans go: `otlp`, `console`, `none`, `zipkin` or another that a package has "
-        "registered, an exporter object, or several of them.",
+        help="Where spans go: `otlp`, `otlp_file`, `otlp/stdout`, `console`, `none`, `zipkin` or "
+        "another that a package has registered, an exporter object, or several of them. An empty "
+        "list is `none`.",
+    ),
+    Field(
+        name="exporter_file",
+        argument="exporter_file",
+        variables=("ASYNCTRACE_EXPORTER_FILE",),
+        read=text.string,
+        check=checks.file,
+        help="The file that `otlp_file` appends to: OTLP as JSON, a line for each batch.",
     ),
     Field(
         name="endpoint",
@@ -199,7 +221,8 @@ FIELDS: Final[tuple[Field, ...]] = (
         check=checks.headers,
         mask=_hidden,
         help="Headers of every export, such as credentials; in the variables `name=value` pairs, "
-        "comma-separated and percent-encoded.",
+        "comma-separated and percent-encoded. Sent as UTF-8; gRPC takes ASCII, and anything for "
+        "names that end with `-bin`.",
     ),
     Field(
         name="credentials",
@@ -207,7 +230,7 @@ FIELDS: Final[tuple[Field, ...]] = (
         check=checks.function,
         mask=_secret,
         help="A function, async or not, that returns headers such as a token's. It is called "
-        "before the first export, and again when the collector answers 401. For OTLP over HTTP.",
+        "before the first export, and again when the collector answers 401 or UNAUTHENTICATED.",
     ),
     Field(
         name="session",

@@ -28,6 +28,7 @@ class Options(TypedDict, total=False):
     resource_detectors: Sequence[str | ResourceDetector] | None
     resource_timeout: float | None
     exporter: Any  # a name, an exporter of ours or of OpenTelemetry, or a sequence of these
+    exporter_file: str | PathLike[str] | None
     endpoint: str | None
     protocol: Literal["http/protobuf", "http/json", "grpc"] | None
     insecure: bool | None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.sdk.resources import Resource, ResourceDetector
@@ -16,7 +17,7 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import Sampler
 
 from asynctrace.config import endpoint, sampler
-from asynctrace.config.fields import ARGUMENTS, FIELDS, LIMITS, Field
+from asynctrace.config.fields import ARGUMENTS, FIELDS, LIMITS, Field, masked_unknown
 from asynctrace.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Config:
     resource_detectors: tuple[str | ResourceDetector, ...]
     resource_timeout: float
     exporters: tuple[object, ...]  # "otlp", "console", or whatever has export()
+    exporter_file: str | None
     endpoint: str
     protocol: Literal["http/protobuf", "http/json", "grpc"]
     insecure: bool
@@ -99,7 +101,7 @@ class Config:
             max_export_batch_size=_batch_size(given),
         )
         _refuse_lonely_key(given)
-        _refuse_over_grpc(given)
+        _refuse_session(given, values["endpoint"])
         return cls(**values)
 
     def __repr__(self) -> str:
@@ -110,16 +112,13 @@ class Config:
 
 
 def _refuse_unknown(arguments: Mapping[str, object]) -> None:
-    for name in arguments:
+    for name, value in arguments.items():
         if name not in ARGUMENTS:
             near = difflib.get_close_matches(name, ARGUMENTS, n=1, cutoff=0.6)
-            raise ConfigError(
-                name,
-                "***",  # whatever it was meant for may be a secret
-                f"there is no such setting; did you mean {near[0]}?"
-                if near
-                else f"there is no such setting; there are {', '.join(ARGUMENTS)}",
-            )
+            meant = near[0] if near else None
+            advice = f"did you mean {meant}?" if near else f"there are {', '.join(ARGUMENTS)}"
+            shown = masked_unknown(name, value, meant)
+            raise ConfigError(name, shown, f"there is no such setting; {advice}")
 
 
 def _look_up(field: Field, arguments: Mapping[str, object], environ: Mapping[str, str]) -> _Given:
@@ -219,14 +218,29 @@ def _refuse_lonely_key(given: Mapping[str, _Given]) -> None:
         raise ConfigError(source, key, "set the client certificate that it belongs to, too")
 
 
-def _refuse_over_grpc(given: Mapping[str, _Given]) -> None:
-    """What is for HTTP would silently do nothing."""
-    if given["protocol"].value != "grpc":
+def _refuse_session(given: Mapping[str, _Given], endpoint: str) -> None:
+    """A session that could not be used as it is meant would silently do something else."""
+    session, source = given["session"]
+    if source is None:
         return
-    for name in ("credentials", "session"):
-        if given[name].source is not None:
-            remedy = "leave it out, or use http/protobuf as the protocol; gRPC has no use for it"
-            raise ConfigError(name, _FIELD[name].mask(given[name].value), remedy)
+    if given["protocol"].value == "grpc":
+        remedy = (
+            "leave it out, or use http/protobuf as the protocol: aiohttp speaks HTTP/1, and gRPC "
+            "needs HTTP/2, for which there is a connection of our own"
+        )
+        raise ConfigError(source, session, remedy)
+    authorized = (
+        "@" in urlsplit(endpoint).netloc
+        or "authorization" in given["headers"].value
+        or given["credentials"].source is not None
+    )
+    if authorized and getattr(session, "auth", None) is not None:
+        # aiohttp refuses each request that has both.
+        remedy = (
+            "give one that has no auth of its own, or leave out the credentials in endpoint, "
+            "headers or credentials: there is room for one Authorization"
+        )
+        raise ConfigError(source, session, remedy)
 
 
 def _shown(config: Config) -> dict[str, str]:

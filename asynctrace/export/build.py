@@ -20,7 +20,9 @@ from .adapters import SyncExporterAdapter
 from .console import ConsoleExporter
 from .contracts import Exporter
 from .ended import Ended
+from .file import OtlpFileExporter, OtlpStdoutExporter
 from .pipeline import Pipeline
+from .stall import StallMeter
 
 if TYPE_CHECKING:
     from .grpc.exporter import OtlpGrpcExporter
@@ -36,8 +38,11 @@ async def build_exporters(config: Config) -> list[Exporter]:
     """The exporters that `config` names, in its order. Nothing is connected yet.
 
     Raises:
-        ConfigError: a certificate cannot be read, or a protocol is not to be had.
+        ConfigError: a certificate cannot be read, a protocol is not to be had, or `otlp_file` has
+            no file.
     """
+    if config.spool is not None:  # for `build_pipelines`, which is not async
+        await _threads.call(importlib.import_module, f"{__package__}.spool.pipeline")
     return [await _build(given, config) for given in config.exporters]
 
 
@@ -48,6 +53,7 @@ def build_pipelines(
     resource: Callable[[], Resource],
     alarm: Callable[[], None],
     ended: Ended,
+    stalls: StallMeter | None = None,
 ) -> list[Pipeline]:
     """One pipeline for each exporter, under names that are unique."""
     kind: Callable[..., Pipeline] = Pipeline
@@ -64,6 +70,7 @@ def build_pipelines(
             resource=resource,
             alarm=alarm,
             ended=ended,
+            stalls=stalls,
             max_queue_size=config.max_queue_size,
             max_queue_bytes=config.max_queue_bytes,
             max_export_batch_size=config.max_export_batch_size,
@@ -96,11 +103,22 @@ async def _build(given: Any, config: Config) -> Exporter:
         return ConsoleExporter()
     if given == "otlp":
         return await _build_otlp(config)
+    if given == "otlp/stdout":
+        return OtlpStdoutExporter()
+    if given == "otlp_file":
+        return _build_file(config)
     if isinstance(given, str):
         return await _build_registered(given)
     if isinstance(given, Exporter):
         return given
     return SyncExporterAdapter(cast("SpanExporter", given))
+
+
+def _build_file(config: Config) -> Exporter:
+    if config.exporter_file is None:
+        remedy = "otlp_file needs the path of a file; the variable is ASYNCTRACE_EXPORTER_FILE"
+        raise ConfigError("exporter_file", None, remedy)
+    return OtlpFileExporter(config.exporter_file)
 
 
 async def _build_registered(name: str) -> Exporter:
@@ -156,7 +174,7 @@ async def _build_grpc(config: Config) -> Exporter:
         client_key=config.client_key,
     )
     try:
-        return await exporter_type.create(endpoint)
+        return await exporter_type.create(endpoint, credentials=config.credentials)
     except ValueError as error:
         raise ConfigError("headers", dict.fromkeys(config.headers, "***"), str(error)) from error
 

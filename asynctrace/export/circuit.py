@@ -41,6 +41,17 @@ class Circuit:
         """Seconds until a request may go out; 0 when it may at once."""
         return max(0.0, self.due - now) if self.state is CircuitState.OPEN else 0.0
 
+    def admits(self, now: float, *, hurried: bool, closing: bool) -> bool:
+        """Whether a request may go out: an open circuit lets one probe through for each flush,
+        unless the receiver itself asked for quiet, and one for the shutdown in any case.
+
+        Args:
+            now: The time.
+            hurried: Whether a flush or the shutdown has begun since the last request.
+            closing: Whether the shutdown has begun.
+        """
+        return not self.wait(now) or (hurried and (closing or not self.throttled))
+
     def probe(self) -> None:
         """A batch goes out."""
         if self.state is CircuitState.OPEN:

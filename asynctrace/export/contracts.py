@@ -30,6 +30,11 @@ class Batch:
         return len(self.items)
 
     @property
+    def size(self) -> int:
+        """Bytes of the spans."""
+        return sum(len(data) for _, data, _ in self.items)
+
+    @property
     def spans(self) -> Sequence[ReadableSpan]:
         """The span objects, for exporters with `needs_spans`."""
         return [span for _, _, span in self.items if span is not None]
@@ -142,5 +147,7 @@ class SpanDropReason:
     """Alone in a request, and still more than the receiver takes."""
     SPOOL_FULL = "spool_full"
     """The disk is full, or there is nothing more to delete below `spool_max_bytes`."""
+    SPOOL_EVICTED = "spool_evicted"
+    """Written to disk, and deleted there unsent, so that newer spans fit below the bound."""
     SPOOL_ERROR = "spool_error"
     """The spool cannot be written for another reason, which `last_error` and the log tell."""

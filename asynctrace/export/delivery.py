@@ -1,32 +1,29 @@
-"""All pipelines of one `Tracing`, and the host that they run on.
+"""All pipelines of one `Tracing`: the sink of its provider.
 
 `on_end` may be called in any thread and in a finalizer, and waits for nothing. A span is encoded
 once, in a burst with those that ended before it, and appended to each queue. The pipelines' tasks
-run on the loop of `init`; when that loop is gone or never was (a fork, a closed loop, a plain
-thread), the first accepted span starts a daemon thread with a loop of its own.
+run on a host (see `hosting`), and so does everything that flushes and closes.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import threading
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from itertools import zip_longest
 from typing import Any, Protocol, TypeVar
 
-from opentelemetry import context as otel_context
-from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import ReadableSpan
 
 from asynctrace.trace.encoding import encode
 from asynctrace.trace.sink import Faults
 
-from .contracts import SpanDropReason
+from .contracts import Item, SpanDropReason
 from .ended import BURST, Ended
 from .host import Host
+from .hosting import Change, Hosting
 from .ledger import Flush
 from .pipeline import CLOSE_GRACE, Pipeline
 from .queue import AtomicCounter
@@ -59,26 +56,29 @@ class Delivery:
         # Until it is opened, nothing can be queued.
         self.stalls = StallMeter()
         self.ended = Ended(
-            self._queue, self._refuse_full, room=room, burst=room + 1, stalls=self.stalls
+            self._queue_burst, self._refuse_full, room=room, burst=room + 1, stalls=self.stalls
         )
         self.on_end = self.ended.add
         self._early_overflow = AtomicCounter()
         self._opened = False
+        self._plain: Pipeline | None = None
         self._faults: dict[str, AtomicCounter] = {}
         self._contain = Faults(self)
-        self._host: Host | None = None
-        self._tasks: list[asyncio.Task[None]] = []
-        self._stopped: asyncio.Event | None = None
-        self._rehosting = threading.Lock()
-        self._closing = False
+        self._hosting = Hosting(
+            stalls=self.stalls, changed=self._host_changed, contain=self._contain
+        )
+        self.call_host = self._hosting.call
 
     # ---- any thread
 
     def open(self, pipelines: Sequence[Pipeline]) -> None:
         """Take the pipelines into use, on the running loop; queue the spans that ended before."""
-        self.pipelines = tuple(pipelines)
+        self.pipelines = self._hosting.pipelines = tuple(pipelines)
+        if len(self.pipelines) == 1 and self._scrub is None:
+            [pipeline] = self.pipelines
+            self._plain = pipeline if pipeline.plain else None
         self._opened = True
-        self.start()
+        self._hosting.start()
         self.ended.hand_on()
         for _ in range(self._early_overflow.read()):
             self._refuse_full()
@@ -88,6 +88,26 @@ class Delivery:
             self._early_overflow.increment()
         for pipeline in self.pipelines:
             pipeline.queue.refuse(SpanDropReason.QUEUE_FULL)
+
+    def _queue_burst(self, spans: deque[ReadableSpan], number: int) -> None:
+        """Encode and queue so many spans, off the left."""
+        plain = self._plain
+        # The usual case: one exporter that wants bytes. The queue is asked and filled once.
+        if plain is not None and (room := plain.queue.room(number)):
+            number -= room
+            items: list[Item] = []
+            try:
+                for _ in range(room):
+                    span = spans.popleft()
+                    try:
+                        items.append((span.instrumentation_scope, encode(span), None))
+                    except Exception as error:
+                        self._contain("encoding", error)
+                        plain.queue.refuse(SpanDropReason.ENCODING)
+            finally:
+                plain.extend(items)
+        for _ in range(number):
+            self._queue(spans.popleft())
 
     def _queue(self, span: ReadableSpan) -> None:
         data: bytes | None = None
@@ -117,76 +137,43 @@ class Delivery:
     def faults(self) -> Mapping[str, int]:
         return {where: counter.read() for where, counter in list(self._faults.items())}
 
-    @property
-    def host(self) -> Host | None:
-        """Where the pipelines run; None when there is no such place at present."""
-        host = self._host
-        return host if host is not None and host.serving else None
-
     def force_flush(self, timeout: float) -> bool:
         if self.control is None:
             return not self.ended  # not started yet: nothing can be sent, and nobody waits
         return self.control.force_flush(timeout)
 
     def must_not_wait(self) -> bool:
-        host = self._host
-        return self.control is not None and host is not None and host.is_here()
+        return self.control is not None and self._hosting.is_here()
 
     def shutdown(self) -> None:
         if self.control:
             self.control.shutdown()
 
+    # ---- the host
+
+    @property
+    def host(self) -> Host | None:
+        """Where the pipelines run; None when there is no such place at present."""
+        return self._hosting.host
+
     def ensure_host(self) -> Host | None:
         """The host; a daemon thread becomes it when there is none. None if none can be started."""
-        # Not a blocking acquire: a finalizer may run while its own thread is in here.
-        if self.host is None and self._rehosting.acquire(blocking=False):
-            try:
-                if self.host is None:
-                    self._host = Host.in_thread(self._serve)
-                    self.on_own_host()
-            except RuntimeError as error:
-                self._contain("host", error)
-            finally:
-                self._rehosting.release()
-        return self.host
-
-    def call_host(self) -> None:
-        """Have the pipelines look at their queues; what a pipeline calls when a batch is full."""
-        if self._closing:
-            return  # whoever closes looks at every queue, and needs no new host for it
-        host = self._host
-        if host is None or not host.post(self._wake_pipelines):
-            self.ensure_host()
-
-    # ---- the host
+        return self._hosting.ensure_host()
 
     def adopt_running_loop(self) -> Host:
         """The running loop becomes the host, because the old one is gone or stands still."""
-        self._host = Host(asyncio.get_running_loop())
-        self.start()
-        return self._host
+        return self._hosting.adopt_running_loop()
 
-    def start(self) -> None:
-        """Start the drain tasks on the running loop, which becomes the host."""
-        loop = asyncio.get_running_loop()
-        if self._host is None or self._host.loop is not loop:
-            self._host = Host(loop)
-        for task in self._tasks:
-            with suppress(RuntimeError):  # of a loop that stands still, or is closed by now
-                task.get_loop().call_soon_threadsafe(task.cancel)
-        self._stopped = asyncio.Event()
-        self.ended.burst = self._burst
-        context = _quiet_context()
-        self._tasks = [
-            loop.create_task(
-                self.stalls.measured(pipeline.run()),
-                name=f"asynctrace {pipeline.name}",
-                context=context,
-            )
-            for pipeline in self.pipelines
-        ]
-        for task in self._tasks:
-            task.add_done_callback(self._task_ended)
+    def _host_changed(self, change: Change) -> None:
+        match change:
+            case Change.FOUND:
+                self.ended.burst = self._burst
+            case Change.OWN:
+                self.on_own_host()
+            case Change.LEFT | Change.LOST:
+                self.ended.burst = 1  # a span by itself calls for the next host
+                if change is Change.LOST:
+                    self.on_host_lost()
 
     def begin_flush(self, *, since: Sequence[Flush] = ()) -> list[Flush]:
         """Have all that has ended by now delivered; reports count from here, or `since`."""
@@ -222,11 +209,10 @@ class Delivery:
 
     async def _drain(self, deadline: float, *, retries: bool) -> bool:
         """Admit no more spans and empty the queues until `deadline`; whether they are."""
-        self._closing = True
+        self._hosting.closing = True
         for pipeline in self.pipelines:
             pipeline.begin_close(deadline, retries=retries)
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=max(0.0, deadline - time.monotonic()))
+        await self._hosting.wait_ended(deadline)
         return all(pipeline.settled for pipeline in self.pipelines)
 
     async def cut(self, reason: str) -> None:
@@ -234,26 +220,32 @@ class Delivery:
 
         Ends within two `CLOSE_GRACE`.
         """
-        self._closing = True
+        self._hosting.closing = True
         if self._opened:
             self.ended.hand_on()
-        late = [task for task in self._tasks if not task.done()]
         for pipeline in self.pipelines:
             pipeline.queue.closed = True
+        late = self._hosting.running
         for task in late:
-            task.cancel()
-        saving = [asyncio.create_task(self._save(pipeline)) for pipeline in self.pipelines]
+            if not task.cancelling():  # it may be closing its exporter: once is enough
+                task.cancel()
+        saving = [
+            asyncio.create_task(self.stalls.measured(self._save(pipeline)))
+            for pipeline in self.pipelines
+        ]
         try:
             if ending := [*late, *saving]:
                 await asyncio.wait(ending, timeout=1.5 * CLOSE_GRACE)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.5 * CLOSE_GRACE):
+                    await asyncio.gather(*(p.shut_exporter_down() for p in self._hosting.idle))
         finally:
             for task in saving:
                 task.cancel()  # a disk that hangs: what it has not taken is dropped
             self.ended.burst = 1  # each span that ends from now on is refused, and counted, at once
             for pipeline in self.pipelines:
                 pipeline.close_books(reason)
-            if self._stopped is not None:
-                self._stopped.set()
+            self._hosting.stop()
 
     async def _save(self, pipeline: Pipeline) -> None:
         try:
@@ -261,37 +253,13 @@ class Delivery:
         except Exception as error:
             self._contain("spool", error)
 
-    async def _serve(self) -> None:
-        """The life of a host of our own."""
-        self.start()
-        assert self._stopped is not None
-        await self._stopped.wait()
-
-    def _wake_pipelines(self) -> None:
-        for pipeline in self.pipelines:
-            pipeline.wake()
-
-    def _task_ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._contain("drain task", error)
-        if not self._closing and self._host is not None and task in self._tasks:
-            # The loop is being closed around us: `asyncio.run` cancels every task at its end.
-            self._host = None
-            # A span by itself calls for the next host.
-            self.ended.burst = 1
-            if task.cancelled():
-                self.on_host_lost()
-
     # ---- the process
 
     def after_fork(self) -> None:
         """In a forked child: start empty and without a host."""
-        self._host = None
+        self._hosting.after_fork()
         self.ended.forget()
         self.ended.burst = 1
-        self._tasks = []
-        self._stopped = None
-        self._rehosting = threading.Lock()
         self._faults = {}
         self.stalls.longest = 0.0
         for pipeline in self.pipelines:
@@ -299,7 +267,7 @@ class Delivery:
 
     def expect_exit(self) -> None:
         """The interpreter exits: spans that end now are queued, and start no host any more."""
-        self._closing = True
+        self._hosting.closing = True
         for pipeline in self.pipelines:
             pipeline.expect_exit()
 
@@ -315,9 +283,11 @@ class Delivery:
                 future.result(max(0.0, deadline - time.monotonic()) + 3 * CLOSE_GRACE)
             except Exception as error:
                 self._contain("exit", error)
-        for pipeline in self.pipelines:
+        for number, pipeline in enumerate(self.pipelines):
             pipeline.queue.closed = True
-            pipeline.export_at_exit(deadline)
+            # One after the other: a receiver that hangs may use up its own share, no more.
+            share = (deadline - time.monotonic()) / (len(self.pipelines) - number)
+            pipeline.export_at_exit(time.monotonic() + share)
 
     async def _close_at_exit(self, deadline: float) -> None:
         """Like `close`, but what is left because it takes a thread stays in the queue.
@@ -325,28 +295,15 @@ class Delivery:
         From Python 3.12 on an interpreter that exits starts no thread.
         """
         # One attempt each: nobody waits gladly for a process that has nothing else to do.
-        if await self._drain(deadline, retries=False) or not all(t.done() for t in self._tasks):
+        if await self._drain(deadline, retries=False) or self._hosting.running:
             await self.cut(SpanDropReason.DEADLINE)
 
     def __repr__(self) -> str:
-        return f"<Delivery host={self._host!r} pipelines={list(self.pipelines)!r}>"
+        return f"<Delivery {self._hosting!r} pipelines={list(self.pipelines)!r}>"
 
 
 def _nothing() -> None:
     """Nobody wants to know."""
-
-
-def _quiet_context() -> contextvars.Context:
-    """No current span, and our own requests are not traced by anybody's instrumentation."""
-    context = contextvars.Context()
-
-    def suppress() -> None:
-        with suppress_instrumentation():
-            suppressed = otel_context.get_current()
-        otel_context.attach(suppressed)
-
-    context.run(suppress)
-    return context
 
 
 def run_from_thread(host: Host, work: Coroutine[Any, Any, T], timeout: float) -> T | None:

@@ -11,7 +11,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 
 from opentelemetry.sdk.trace import ReadableSpan
 
@@ -24,15 +23,16 @@ BURST = 64
 class Ended:
     """A bounded buffer that any thread, and any finalizer, adds to without waiting.
 
-    `queue` takes a span on, `refuse` counts one for which there is no `room`. Only one thread at a
-    time hands spans on, and no more of them than two bursts for the sake of one that it adds.
+    `queue(spans, number)` takes as many off the left of `spans`; `refuse` counts one for which no
+    `room` is left. Only one thread at a time hands spans on, and no more of them than two bursts
+    for the sake of one that it adds.
     """
 
     __slots__ = ("_handing_on", "_queue", "_refuse", "_spans", "_stalls", "burst", "room")
 
     def __init__(
         self,
-        queue: Callable[[ReadableSpan], None],
+        queue: Callable[[deque[ReadableSpan], int], None],
         refuse: Callable[[], None],
         *,
         room: int,
@@ -69,9 +69,7 @@ class Ended:
         begun = self._stalls.begin()
         try:
             waiting = len(self._spans)
-            with suppress(IndexError):
-                for _ in range(waiting if limit is None else min(limit, waiting)):
-                    self._queue(self._spans.popleft())
+            self._queue(self._spans, waiting if limit is None else min(limit, waiting))
         finally:
             self._handing_on.release()
             self._stalls.end_call(begun)

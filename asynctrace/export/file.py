@@ -1,4 +1,5 @@
-"""Spans in a file, one request a line, as collectors and their file receivers read it.
+"""Spans in a file or on standard output, one request a line, as collectors and their file receivers
+read it.
 
 https://opentelemetry.io/docs/specs/otel/protocol/file-exporter/
 """
@@ -32,7 +33,7 @@ class OtlpFileExporter(WritingExporter):
         self.path = Path(path).absolute()
 
     def _write(self, batch: Batch) -> None:
-        line = json.encode_json(decode.decode_request(batch.to_otlp())) + b"\n"
+        line = _line(batch)
         try:
             file = self._open()
         except FileNotFoundError:
@@ -49,6 +50,24 @@ class OtlpFileExporter(WritingExporter):
 
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]} {str(self.path)!r}>"
+
+
+class OtlpStdoutExporter(WritingExporter):
+    """Writes OTLP as JSON lines to standard output, one line for each batch."""
+
+    def __init__(self, *, name: str = "stdout") -> None:
+        super().__init__(name=name)
+
+    def _write(self, batch: Batch) -> None:
+        stream = sys.stdout
+        if stream is None:  # Python's own way to say that a process has none
+            raise OSError("the process has no standard output")
+        stream.write(_line(batch).decode())
+        stream.flush()
+
+
+def _line(batch: Batch) -> bytes:
+    return json.encode_json(decode.decode_request(batch.to_otlp())) + b"\n"
 
 
 def _append(file: int, line: bytes) -> None:

@@ -79,6 +79,17 @@ class Ledger:
         self.last_error = f"{failure.reason}: {failure.message}".rstrip(": ")
         self.last_error_time = time.time()
 
+    def note_answer(self, rejected: int, message: str) -> None:
+        """Remember when the receiver last took a batch, and what it complained of."""
+        self.last_success_time = time.time()
+        if rejected or message:
+            self.last_error = message or f"{rejected} spans rejected"
+            self.last_error_time = self.last_success_time
+
+    def note_retry(self) -> None:
+        """Count another attempt for spans that were tried before."""
+        self.retries += 1
+
     def begin_flush(self, target: int, *, since: Flush | None = None) -> Flush:
         """Note a flush of all spans up to the sequence number `target`.
 

@@ -16,6 +16,7 @@ import time
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import aiohttp
@@ -27,7 +28,8 @@ from asynctrace.otlp import decode, json
 from . import blocking
 from .addresses import without_look_up
 from .contracts import Batch, Delivered, Outcome, Undelivered
-from .credentials import Credentials, CredentialsError, Provide
+from .credentials import NO_CREDENTIALS, Credentials, Provide
+from .joining import request_body
 from .resolver import DaemonResolver
 from .retry import parse_retry_after
 from .tls import client_context
@@ -40,7 +42,7 @@ SLICE = 256 * 1024
 """Bytes of a request that are written at once."""
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
-_UNAUTHORIZED = "http_401"
+UNAUTHORIZED = "http_401"
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
 """The pipeline keeps the deadlines."""
 
@@ -171,7 +173,9 @@ class OtlpHttpExporter:
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._foreign: list[aiohttp.ClientSession] = []
-        self._credentials = None if credentials is None else Credentials(credentials)
+        self._credentials = (
+            None if credentials is None else Credentials(credentials, refused=UNAUTHORIZED)
+        )
         self._lent = None if session is None else (asyncio.get_running_loop(), session)
 
     @classmethod
@@ -202,31 +206,21 @@ class OtlpHttpExporter:
 
     async def export(self, batch: Batch, deadline: float) -> Outcome:
         """Post one batch; the pipeline keeps the deadline by cancelling."""
-        body = batch.to_otlp()
-        if self._endpoint.needs_work:
-            body = await _threads.call(self._endpoint.encode, body)
+        endpoint = self._endpoint
+        body = await request_body(batch, endpoint.encode, costly=endpoint.needs_work)
         try:
-            return await self._post_authorized(body)
-        except CredentialsError as error:
-            return Undelivered("credentials", str(error), retryable=True)
+            if self._credentials is None:
+                return await self._post(body, {})
+            return await self._credentials.send_with(partial(self._post, body))
         except (aiohttp.ClientError, OSError) as error:
             return Undelivered("unreachable", _describe(error), retryable=True)
 
-    async def _post_authorized(self, body: bytes) -> Outcome:
-        """Post with the credentials that are known, and once more with new ones when refused."""
-        credentials = self._credentials
-        if credentials is None:
-            return await self._post(body, self._headers)
-        outcome = await self._post(body, {**self._headers, **await credentials.get()})
-        if isinstance(outcome, Undelivered) and outcome.reason == _UNAUTHORIZED:
-            outcome = await self._post(body, {**self._headers, **await credentials.renew()})
-        return outcome
-
-    async def _post(self, body: bytes, headers: Mapping[str, str]) -> Outcome:
+    async def _post(self, body: bytes, credentials: Mapping[str, str]) -> Outcome:
+        headers = {**self._headers, **credentials}
         data: bytes | _Slices = body
         if len(body) > SLICE:
             data = _Slices(body)
-            headers = {**headers, "Content-Length": str(len(body))}
+            headers["content-length"] = str(len(body))
         async with self._session_here().post(
             self._url,
             data=data,
@@ -302,7 +296,7 @@ class OtlpHttpExporter:
             return Undelivered("exit", f"{host} was never resolved")
         known = self._credentials.headers if self._credentials is not None else {}
         if known is None:
-            return Undelivered("exit", "no credentials are known; to ask for them may take long")
+            return Undelivered("exit", NO_CREDENTIALS)
         try:
             sock = self._connect(addresses, deadline)
             body = self._endpoint.encode(batch.to_otlp())

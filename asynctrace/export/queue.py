@@ -88,6 +88,13 @@ class SpanQueue:
             return True
         return False
 
+    def room(self, number: int) -> int:
+        """How many of `number` spans there is room for, as far as can be said before their bytes
+        are known: `extend` has the last word. Any thread."""
+        if self.closed or self._bytes >= self.max_bytes:
+            return 0
+        return min(number, max(0, self.max_spans - len(self._items)))
+
     def refuse(self, reason: str) -> None:
         """Count a span that `admits` let in and that could not be queued after all. Any thread."""
         self._refused[reason].increment()
@@ -98,6 +105,20 @@ class SpanQueue:
         # addition is whole; were one lost, `take` would set the figure right on an empty queue.
         self._bytes += len(item[1])
         self._items.append(item)
+        return len(self._items)
+
+    def extend(self, items: list[Item]) -> int:
+        """`admits` and `append` for spans that there was `room` for; returns the new length."""
+        size = 0
+        for item in items:
+            size += len(item[1])
+        if self._bytes + size <= self.max_bytes:
+            self._bytes += size
+            self._items.extend(items)
+        else:
+            for item in items:
+                if self.admits():
+                    self.append(item)
         return len(self._items)
 
     def take(self, limit: int, max_bytes: float = math.inf) -> list[Item]:

@@ -20,7 +20,20 @@ class ExporterReport:
     """Still queued or in flight when the report was made."""
     last_error: str | None = None
     spooled: int = 0
-    """On disk when the report was made: not lost, and not there yet."""
+    """Written to disk: not lost, and not delivered yet when they were written. What is sent from
+    there is counted apart, as `replayed` in the statistics of whoever sends it."""
+
+    @classmethod
+    def of(cls, figures: ExporterStatistics) -> ExporterReport:
+        """What a snapshot says of the whole life so far."""
+        return cls(
+            exported=figures.exported,
+            failed=figures.failed,
+            dropped=figures.dropped,
+            pending=figures.queued + figures.in_flight,
+            last_error=figures.last_error,
+            spooled=figures.spooled,
+        )
 
     def __bool__(self) -> bool:
         """Whether every span arrived."""
@@ -115,10 +128,13 @@ class SpoolStatistics:
     """Spans that came from disk and arrived."""
     rejected: int
     """Spans that came from disk and were refused for ever."""
+    too_large: int
+    """Spans that came from disk and were, each alone in a request, more than the receiver takes."""
     damaged: int
     """Torn or corrupted stretches that were skipped: one record each, or several in a row."""
     evicted: int
-    """Spans that were deleted unsent so that the directory keeps its bound."""
+    """Spans that were deleted unsent so that the directory keeps its bound, also those that other
+    processes had written."""
     bytes: int
     """What the directory takes, all processes together, when it was last looked at."""
     last_error: str | None
@@ -150,8 +166,9 @@ class ExporterStatistics:
     last_success_time: float | None
     """Seconds since the epoch."""
     spooled: int = 0
-    """Written to disk because they could not be delivered; what becomes of them there is counted
-    apart, by whoever sends them."""
+    """Written to disk because they could not be delivered. Those that this pipeline has to delete
+    there, for newer ones, are `dropped` instead; what is sent is counted apart, as `replayed`, by
+    whoever sends it."""
     replayed: int = 0
     """Spans that came from disk and arrived, also those of earlier processes and of others."""
     spool: SpoolStatistics | None = None

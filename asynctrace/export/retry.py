@@ -16,8 +16,10 @@ from .contracts import Undelivered
 
 
 class Action(Enum):
-    """What becomes of a batch after an attempt that failed."""
+    """What becomes of a batch after an attempt."""
 
+    SETTLE = "settle"
+    """It has arrived."""
     RETRY = "retry"
     """The same batch again, after the delay."""
     SPLIT = "split"

@@ -2,12 +2,13 @@
 
 https://opentelemetry.io/docs/specs/semconv/otel/sdk-metrics/
 
-All of them are observed: whoever collects metrics asks, and gets the figures that are kept anyway.
+All but one are observed: whoever collects metrics asks, and gets the figures that are kept anyway.
 So they cost nothing where there is no meter provider and nothing per span where there is one. They
-begin when a provider is set, also if that is after `init`.
+begin when a provider is set, also if that is after `init`. The one is the duration of an export,
+which is recorded once for each batch.
 
-Not among them are those that would cost something per span or per request: `otel.sdk.span.started`
-and `otel.sdk.exporter.operation.duration`.
+Not among them is `otel.sdk.span.started`: it counts the spans of dropped traces, too, which would
+cost something for each of them, and part of it would be no more than a guess.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Final, Protocol, TypeAlias
 
@@ -27,12 +29,16 @@ from asynctrace import semconv
 from asynctrace.trace.span import Span
 
 from .adapters import SyncExporterAdapter
-from .contracts import Exporter
+from .attempts import Timed
+from .contracts import Delivered, Exporter, Outcome, SpanDropReason
 from .reports import ExporterStatistics
 
 _PROCESSOR: Final = "batching_span_processor"
 _OTHER: Final = "_OTHER"
 """The conventions' word for an error that has no short name."""
+
+_ERRORS: Final = {SpanDropReason.CLOSED: "already_shutdown"}
+"""Where the conventions prescribe another word than ours."""
 
 _Attributes: TypeAlias = Mapping[str, str]
 
@@ -45,6 +51,7 @@ class Delivering(Protocol):
     @property
     def capacity(self) -> int: ...
     def statistics(self) -> ExporterStatistics: ...
+    def time_exports(self, timed: Timed) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,11 @@ class SelfMetrics:
 
     def __init__(self, meter: Meter) -> None:
         self._watched: tuple[_Watched, ...] = ()
+        self._duration = meter.create_histogram(
+            semconv.SDK_EXPORTER_OPERATION_DURATION,
+            unit="s",
+            description="The duration of exporting a batch, with all attempts.",
+        )
         rising = meter.create_observable_counter
         level = meter.create_observable_up_down_counter
         for create, name, observe, description in (
@@ -116,6 +128,8 @@ class SelfMetrics:
         """Observe what belongs to `owner`, which is held weakly."""
         self.forget(owner)
         components = tuple(self._components(pipelines))
+        for component in components:
+            component.pipeline.time_exports(partial(self._record, component.exporter))
         # Replaced, not changed: a reader's thread may be going through it.
         self._watched = *self._watched, _Watched(weakref.ref(owner), components, open_spans)
 
@@ -140,6 +154,9 @@ class SelfMetrics:
 
         for pipeline in pipelines:
             yield _Component(pipeline, named(_PROCESSOR), named(component_type(pipeline.exporter)))
+
+    def _record(self, exporter: _Attributes, seconds: float, outcome: Outcome) -> None:
+        self._duration.record(seconds, {**exporter, **failure_attributes(outcome)})
 
     # ---- callbacks, in the thread of whoever collects
 
@@ -177,7 +194,8 @@ class SelfMetrics:
             handed_on = figures.accepted - figures.queued - dropped
             yield Observation(handed_on, component.processor)
             for reason, number in figures.dropped.items():
-                yield Observation(number, {**component.processor, semconv.ERROR_TYPE: reason})
+                error = _ERRORS.get(reason, reason)
+                yield Observation(number, {**component.processor, semconv.ERROR_TYPE: error})
 
     def _in_flight(self, _: CallbackOptions) -> Iterator[Observation]:
         for component, figures in self._each():
@@ -193,6 +211,19 @@ class SelfMetrics:
 
     def __repr__(self) -> str:
         return f"<SelfMetrics of {len(list(self._alive()))} tracings>"
+
+
+def failure_attributes(outcome: Outcome) -> Mapping[str, str | int]:
+    """What the conventions say of an export that failed, also in part; nothing of a success."""
+    if isinstance(outcome, Delivered):
+        return {semconv.ERROR_TYPE: "rejected"} if outcome.rejected else {}
+    kind, _, code = outcome.reason.partition("_")
+    if kind == "http" and code.isdecimal():
+        return {semconv.ERROR_TYPE: code, semconv.HTTP_RESPONSE_STATUS_CODE: int(code)}
+    if kind == "grpc":
+        code = code.upper()
+        return {semconv.ERROR_TYPE: code, semconv.RPC_RESPONSE_STATUS_CODE: code}
+    return {semconv.ERROR_TYPE: outcome.reason}
 
 
 def component_type(exporter: Exporter) -> str:

@@ -56,7 +56,7 @@ class WritingExporter(ABC):
             self._write(batch)
         except OSError as error:
             return Undelivered("unwritable", str(error), retryable=True)
-        except Exception as error:
+        except Exception as error:  # the stream may be anybody's; without an outcome it stays busy
             return Undelivered("exporter_error", repr(error))
         return Delivered()
 

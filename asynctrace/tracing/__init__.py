@@ -39,7 +39,10 @@ __all__ = [
 async def start(options: Mapping[str, object], environ: Mapping[str, str]) -> Tracing:
     """What awaiting `init` does, when everything is imported; raises what that says."""
     # In a thread: to find what packages have registered, their files are read.
-    config = await _threads.call(Config.resolve, options, environ)
-    tracing = Tracing(config, options)
+    tracing = await _threads.call(_make, options, environ)
     await tracing.start()
     return tracing
+
+
+def _make(options: Mapping[str, object], environ: Mapping[str, str]) -> Tracing:
+    return Tracing(Config.resolve(options, environ), options)

@@ -7,9 +7,10 @@ import logging
 import time
 import weakref
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from asynctrace._lifecycle import State
+from asynctrace.context.own import own_context
 from asynctrace.export.delivery import run_from_thread
 from asynctrace.export.pipeline import CLOSE_GRACE
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 logger = logging.getLogger("asynctrace")
+
+LATEST: Final = 1.8 * CLOSE_GRACE
+"""Seconds past a deadline after which nobody waits for a loop that is not their own: closing takes
+up to one and a half graces, and two are promised."""
 
 
 class SyncBridge:
@@ -56,8 +61,10 @@ class SyncBridge:
             work.close()
             return None
         if not host.is_here():
-            return run_from_thread(host, work, timeout + 2 * CLOSE_GRACE)
-        task = asyncio.get_running_loop().create_task(work, name=f"asynctrace {method}")
+            return run_from_thread(host, work, timeout + LATEST)
+        task = asyncio.get_running_loop().create_task(
+            work, name=f"asynctrace {method}", context=own_context()
+        )
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
         if not self._hinted:

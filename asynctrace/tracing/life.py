@@ -15,6 +15,7 @@ from asynctrace import _threads
 from asynctrace._lifecycle import Lifecycle, State
 from asynctrace.config import Config
 from asynctrace.context import BaggageAttributes
+from asynctrace.context.outcome import end_cancelled
 from asynctrace.errors import LifecycleError
 from asynctrace.export import process, self_metrics
 from asynctrace.export.build import NO_LIMIT, build_exporters, build_pipelines
@@ -29,7 +30,7 @@ from asynctrace.semconv import UNFINISHED
 from asynctrace.trace.provider import TracerProvider
 from asynctrace.trace.span import Span
 from asynctrace.tracing import parts, slot
-from asynctrace.tracing.bridge import SyncBridge
+from asynctrace.tracing.bridge import LATEST, SyncBridge
 from asynctrace.tracing.exiting import end_processors
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ class Tracing:
         waiter = asyncio.wrap_future(self._report)
         self._waiting += 1
         try:
-            async with asyncio.timeout(deadline + 3 * CLOSE_GRACE - time.monotonic()):
+            async with asyncio.timeout(deadline + LATEST - time.monotonic()):
                 return await asyncio.shield(waiter)
         except TimeoutError:
             # The host is another loop, which is blocked or stands still: nobody else will close.
@@ -309,6 +310,7 @@ class Tracing:
         return True
 
     def _end_open_spans(self) -> int:
+        end_cancelled(self._provider.open_spans())
         spans = self._provider.open_spans()
         for span in spans:
             span.set_attribute(UNFINISHED, True)
@@ -337,6 +339,7 @@ class Tracing:
                 resource=lambda: provider.resource,  # and not `self`, which nothing here may keep
                 alarm=self._delivery.call_host,
                 ended=self._delivery.ended,
+                stalls=self._delivery.stalls,
             )
             self._lifecycle.require(State.STARTING)  # and not shut down meanwhile
         except BaseException:
@@ -408,9 +411,15 @@ class Tracing:
         self._delivery.expect_exit()
         self._end_open_spans()
         deadline = time.monotonic() + self._config.shutdown_timeout
-        # Before our own, as they may hand spans on; half the time is left for those.
-        end_processors(self._provider.processors, within=self._config.shutdown_timeout / 2)
-        self._delivery.export_at_exit(deadline)
+        try:
+            # Before our own, as they may hand spans on; half the time is left for those.
+            end_processors(self._provider.processors, within=self._config.shutdown_timeout / 2)
+            self._delivery.export_at_exit(deadline)
+        except KeyboardInterrupt:
+            # Whoever waits for the exit has had enough. There is nobody to catch this: the
+            # interpreter would print our frames and go on.
+            for pipeline in self._delivery.pipelines:
+                pipeline.close_books(SpanDropReason.EXIT)
         self._release()
         self._lifecycle.move(State.CLOSED)
         self._warn_unclosed()  # last of all: where warnings are errors, it raises

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Protocol
@@ -19,12 +18,10 @@ from asynctrace.tracing import ShutdownReport, Tracing
 from tests.support.collector import ScriptedCollector
 from tests.support.fault_proxy import Fault, FaultProxy
 from tests.support.h2_server import H2Server, Peer
+from tests.support.stopwatch import in_time
 from tests.support.witness import Witness
 
 PROTOCOLS = ("http/protobuf", "http/json", "grpc")
-MARGIN = 0.2 + 0.3
-"""Seconds beyond a time-out; 0.2 is the contract, the rest is for a machine that is busy with
-other tests."""
 
 
 class Collector(Protocol):
@@ -119,17 +116,15 @@ class Scene:
 
     async def flush(self, timeout: float) -> bool:
         """In time; whether all was delivered."""
-        begun = time.monotonic()
-        report = await self.tracing.force_flush(timeout)
-        assert time.monotonic() - begun < timeout + MARGIN
+        with in_time(timeout):
+            report = await self.tracing.force_flush(timeout)
         return bool(report)
 
     async def shutdown(self, timeout: float) -> ShutdownReport:
         """In time, with figures that are true."""
         await self.stop()
-        begun = time.monotonic()
-        report = await self.tracing.shutdown(timeout)
-        assert time.monotonic() - begun < timeout + MARGIN
+        with in_time(timeout):
+            report = await self.tracing.shutdown(timeout)
         figures = report.exporters["otlp"]
         assert figures.pending == 0
         counted = figures.exported + figures.failed + sum(figures.dropped.values())

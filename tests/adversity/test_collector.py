@@ -11,7 +11,7 @@ from asynctrace.initialization import init
 from asynctrace.tracing import Tracing
 from tests.adversity.scene import GrpcCollector
 from tests.support.collector import Answer, Request, ScriptedCollector
-from tests.support.heartbeat import tries
+from tests.support.heartbeat import SteadyHeartbeat
 
 pytestmark = pytest.mark.slow  # each waits for real deadlines
 
@@ -92,16 +92,15 @@ ODD = {
 @pytest.mark.parametrize("answer", ODD.values(), ids=ODD)
 async def test_odd_refusals_are_counted(answer: Answer) -> None:
     """One request, one line, no stall; the next batch goes its way."""
-    for heart in tries():
-        with ScriptedCollector(answer) as collector:
-            async with heart, init(endpoint=collector.url, set_global=False) as tracing:
-                end_spans(tracing, 5)
-                first = await tracing.force_flush(2)
-                ids = end_spans(tracing, 5)
-                second = await tracing.force_flush(2)
-            assert (first.failed, second.exported) == (5, 5)
-            assert len(collector.requests) == 2
-            assert sorted(collector.span_ids) == sorted(ids)
+    with ScriptedCollector(answer) as collector:
+        async with SteadyHeartbeat(), init(endpoint=collector.url, set_global=False) as tracing:
+            end_spans(tracing, 5)
+            first = await tracing.force_flush(2)
+            ids = end_spans(tracing, 5)
+            second = await tracing.force_flush(2)
+        assert (first.failed, second.exported) == (5, 5)
+        assert len(collector.requests) == 2
+        assert sorted(collector.span_ids) == sorted(ids)
 
 
 TAKEN = {
@@ -115,12 +114,21 @@ TAKEN = {
 @pytest.mark.parametrize("answer", TAKEN.values(), ids=TAKEN)
 async def test_odd_acceptances_are_deliveries(answer: Answer) -> None:
     """The collector has said yes; sending again would deliver twice."""
-    for heart in tries():
-        with ScriptedCollector(then=answer) as collector:
-            async with heart, init(endpoint=collector.url, set_global=False) as tracing:
-                ids = end_spans(tracing, 5)
-                assert (await tracing.force_flush(2)).exported == 5
-            assert collector.span_ids == ids
+    with ScriptedCollector(then=answer) as collector:
+        async with SteadyHeartbeat(), init(endpoint=collector.url, set_global=False) as tracing:
+            ids = end_spans(tracing, 5)
+            assert (await tracing.force_flush(2)).exported == 5
+        assert collector.span_ids == ids
+
+
+async def test_a_slow_reader_holds_up_nobody() -> None:
+    """It gets a large request as fast as it reads; the loop goes on, and all of it arrives."""
+    with ScriptedCollector(then=Answer(reads_slowly=True)) as collector:
+        async with SteadyHeartbeat(), init(endpoint=collector.url, set_global=False) as tracing:
+            ids = end_spans(tracing, 8, size=2**20)
+            report = await tracing.force_flush(20)
+        assert report.exported == 8
+        assert sorted(collector.span_ids) == sorted(ids)
 
 
 async def test_an_answer_that_breaks_off_is_no_delivery() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.adversity.scene import PROTOCOLS, scene
 from tests.support.fault_proxy import Fault
-from tests.support.heartbeat import tries
+from tests.support.heartbeat import SteadyHeartbeat
 
 pytestmark = pytest.mark.slow  # each waits for real deadlines
 
@@ -22,33 +22,31 @@ AMBIGUOUS = {Fault.LOSE_ANSWERS, Fault.THROTTLE, Fault.BLACK_HOLE}
 @pytest.mark.parametrize("fault", HOPELESS, ids=lambda fault: fault.value)
 async def test_a_link_that_is_bad_from_the_start(fault: Fault, protocol: str) -> None:
     """Nothing is reported as delivered; flush and shutdown end in time; the loop runs on."""
-    for heart in tries():
-        async with scene(protocol, fault) as it:
-            async with heart:
-                await asyncio.sleep(0.05)
-                assert not await it.flush(0.1)
-                report = await it.shutdown(0.3)
-            assert not report
-            assert report.exported == 0
-            if fault not in AMBIGUOUS:
-                assert it.received == set()
+    async with scene(protocol, fault) as it:
+        async with SteadyHeartbeat():
+            await asyncio.sleep(0.05)
+            assert not await it.flush(0.1)
+            report = await it.shutdown(0.3)
+        assert not report
+        assert report.exported == 0
+        if fault not in AMBIGUOUS:
+            assert it.received == set()
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.value)
 async def test_a_link_that_goes_bad_under_load(fault: Fault, protocol: str) -> None:
     """What was taken before is reported, what was not is counted; span by span."""
-    for heart in tries():
-        async with scene(protocol) as it:
-            async with heart:
-                await it.wait_until_delivered(20)
-                it.proxy.set(fault)
-                await asyncio.sleep(0.05)
-                await it.flush(0.1)
-                report = await it.shutdown(0.3)
-            assert report.exported >= 20
-            if fault not in AMBIGUOUS:
-                assert it.received == it.delivered
+    async with scene(protocol) as it:
+        async with SteadyHeartbeat():
+            await it.wait_until_delivered(20)
+            it.proxy.set(fault)
+            await asyncio.sleep(0.05)
+            await it.flush(0.1)
+            report = await it.shutdown(0.3)
+        assert report.exported >= 20
+        if fault not in AMBIGUOUS:
+            assert it.received == it.delivered
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

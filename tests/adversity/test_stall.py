@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 
 import pytest
 
@@ -14,6 +15,17 @@ pytestmark = pytest.mark.slow  # each waits for real deadlines
 TRACED = sys.gettrace() is not None
 """Coverage makes everything several times as slow."""
 ALLOWED = LIMIT * (5 if TRACED else 1)
+REFERENCE = 0.00055
+"""Seconds of CPU time that `slowness` takes on the machine that the limit is for."""
+
+
+def slowness() -> float:
+    """How much slower this processor is just now: others share its caches and its clock."""
+    begun = time.thread_time()
+    total = 0
+    for number in range(20_000):
+        total += number
+    return max(1.0, (time.thread_time() - begun) / REFERENCE)
 
 
 @pytest.mark.parametrize("compression", ["none", "gzip"])
@@ -21,9 +33,10 @@ async def test_the_loop_is_never_kept_for_longer_than_two_milliseconds(compressi
     """20,000 spans per second in batches of 2,048; in CPU time, as the machine is not ours."""
     with ScriptedCollector() as collector:
         for _ in range(4):
+            before = slowness()
             run = await measure("OTLP/HTTP", 0.6, endpoint=collector.url, compression=compression)
             assert run.exported >= run.spans > 0.3 * RATE * 0.6
-            if run.longest < ALLOWED:
+            if run.longest < ALLOWED * max(before, slowness()):
                 return
     pytest.fail(f"the loop was kept for {1000 * run.longest:.2f} ms")
 
@@ -31,4 +44,5 @@ async def test_the_loop_is_never_kept_for_longer_than_two_milliseconds(compressi
 def test_no_step_of_a_batch_takes_longer() -> None:
     """Taking 2,048 spans from the queue, and joining them to a request."""
     worst = min((steps(10) for _ in range(3)), key=lambda it: max(it.values()))
-    assert all(seconds < ALLOWED for seconds in worst.values()), (BATCH, worst)
+    allowed = ALLOWED * slowness()
+    assert all(seconds < allowed for seconds in worst.values()), (BATCH, worst)

@@ -118,6 +118,12 @@ SAMPLES: dict[str, Sample] = {
     "compression": Sample(
         {"gzip": "gzip", "NONE": "none"}, (("deflate", "deflate"),), ("zstd",), ("zstd", True)
     ),
+    "exporter_file": Sample(
+        {"spans.jsonl": "spans.jsonl"},
+        (("/spans.jsonl", "/spans.jsonl"), (Path("a/b"), "a/b")),
+        (),
+        _NO_PATH,
+    ),
     "certificate": Sample({"ca.pem": "ca.pem"}, (("ca.pem", "ca.pem"),), (), _NO_PATH),
     "client_certificate": Sample({"me.pem": "me.pem"}, (("me.pem", "me.pem"),), (), _NO_PATH),
     "propagators": Sample(

@@ -47,6 +47,6 @@ def test_any_registered_exporter_may_be_named(monkeypatch: pytest.MonkeyPatch) -
     """As in OpenTelemetry's own SDK; what nobody has registered is refused with what there is."""
     install(monkeypatch, "vendor")
     assert Config.resolve({"exporter": ["vendor", "otlp"]}, {}).exporters == ("vendor", "otlp")
-    with pytest.raises(ConfigError, match="console, none, otlp, vendor"):
+    with pytest.raises(ConfigError, match="console, none, otlp, otlp/stdout, otlp_file, vendor"):
         Config.resolve({"exporter": "vender"}, {})
     assert plugins.load_exporter("vendor") is importlib.import_module("json").dumps

@@ -40,11 +40,32 @@ def _refused(environ: dict[str, str] | None = None, **arguments: object) -> Conf
     ],
 )
 def test_unknown_argument_suggests_the_nearest(wrong: str, right: str) -> None:
-    """A typo is answered with what was probably meant, and never with the value."""
-    error = _refused(**{wrong: "s3cret"})
+    """A typo is answered with what was probably meant, and with what was given."""
+    error = _refused(**{wrong: "given"})
     assert error.setting == wrong
     assert f"did you mean {right}?" in error.remedy
-    assert "s3cret" not in str(error)
+    assert f"{wrong}='given'" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "value"),
+    [
+        ("header", {"x-tenant": "s3cret"}),
+        ("header", "x-tenant=s3cret"),
+        ("zzz", {"x-tenant": "s3cret"}),
+        ("endpont", "http://user:s3cret@a/?token=s3cret"),
+        ("collector", "http://user:s3cret@a/"),
+        ("credentails", lambda: {"s3cret": "s3cret"}),
+        ("token", "s3cret"),
+        ("api_key", "s3cret"),
+        ("Authorization", "Bearer s3cret"),
+    ],
+)
+def test_what_may_be_secret_is_not_shown_under_a_wrong_name(wrong: str, value: object) -> None:
+    """As little as under the right one; and what is called a secret is one."""
+    error = _refused(**{wrong: value})
+    assert "***" in str(error)
+    assert "s3cret" not in f"{error} {error!r} {error.value}"
 
 
 def test_unknown_argument_without_a_neighbour_lists_all() -> None:
@@ -91,7 +112,17 @@ def test_endpoint(environ: dict[str, str], arguments: dict[str, object], url: st
 
 
 @pytest.mark.parametrize(
-    "url", ["localhost:4318", "ftp://a", "http://", "http://:1", "http://a:99999", "http://a b"]
+    "url",
+    [
+        "localhost:4318",
+        "ftp://a",
+        "http://",
+        "http://:1",
+        "http://a:99999",
+        "http://a b",
+        "http://a..b",
+        f"http://{'a' * 64}",
+    ],
 )
 @pytest.mark.parametrize("setting", [TRACES, GENERAL, "endpoint"])
 def test_unusable_endpoint(setting: str, url: str) -> None:
@@ -247,6 +278,36 @@ def test_client_key_needs_its_certificate() -> None:
     assert _refused(client_key="key.pem").setting == "client_key"
     config = _resolve({"OTEL_EXPORTER_OTLP_CLIENT_KEY": "key.pem"}, client_certificate="me.pem")
     assert (config.client_key, config.client_certificate) == ("key.pem", "me.pem")
+
+
+# --- a session of the user's ---------------------------------------------------------------------
+
+WITH_AUTH = SimpleNamespace(post=print, request=print, auth=("user", "password"))
+WITHOUT_AUTH = SimpleNamespace(post=print, request=print, auth=None)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"endpoint": "http://us:er@localhost:4318"},
+        {"headers": {"Authorization": "Bearer t"}},
+        {"credentials": dict},
+    ],
+)
+def test_there_is_room_for_one_authorization(arguments: dict[str, object]) -> None:
+    """A session with auth of its own and ours: aiohttp would refuse every request."""
+    error = _refused(session=WITH_AUTH, **arguments)
+    assert error.setting == "session"
+    assert "one Authorization" in error.remedy
+    assert _resolve(session=WITHOUT_AUTH, **arguments).session is WITHOUT_AUTH
+    assert _resolve(session=WITH_AUTH, headers={"x-tenant": "7"}).session is WITH_AUTH
+
+
+def test_a_session_is_of_no_use_over_grpc() -> None:
+    """The reason is told: the protocol it speaks is another."""
+    error = _refused(session=WITHOUT_AUTH, protocol="grpc")
+    assert error.setting == "session"
+    assert "HTTP/2" in error.remedy
 
 
 # --- secrets -------------------------------------------------------------------------------------

@@ -19,10 +19,9 @@ from asynctrace.export.otlp_http import Endpoint, OtlpHttpExporter
 from tests.support.batches import batch
 from tests.support.collector import refusing_port
 from tests.support.grpc_collector import Certificates
+from tests.support.stopwatch import in_time
 
 LIMIT = 0.4
-MARGIN = 0.3
-"""Seconds that a busy machine may take in addition."""
 PACE = 0.05
 """Seconds between two bytes: far less than the limit."""
 
@@ -74,9 +73,8 @@ def sip(sock: socket.socket, stop: threading.Event) -> None:
 
 
 def ends_in_time(export: Callable[[float], Outcome]) -> None:
-    started = time.monotonic()
-    outcome = export(started + LIMIT)
-    assert time.monotonic() - started < LIMIT + MARGIN
+    with in_time(LIMIT):
+        outcome = export(time.monotonic() + LIMIT)
     assert isinstance(outcome, Undelivered)
 
 

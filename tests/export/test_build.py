@@ -13,14 +13,17 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
+import asynctrace
 from asynctrace.config import Config
 from asynctrace.errors import ConfigError
 from asynctrace.export.adapters import SyncExporterAdapter
 from asynctrace.export.build import build_exporters, build_pipelines, unique_names
 from asynctrace.export.console import ConsoleExporter
 from asynctrace.export.contracts import Batch, Exporter
+from asynctrace.export.file import OtlpFileExporter
 from asynctrace.export.otlp_http import OtlpHttpExporter
 from asynctrace.otlp.decode import decode_request
+from asynctrace.otlp.json import decode_json
 from asynctrace.testing import InMemoryExporter
 from tests.support.exporters import ScriptedExporter, no_spans
 
@@ -55,6 +58,35 @@ async def test_each_setting_has_its_exporter() -> None:
         )
     ]
     assert names == ["otlp", "console", "memory", "SdkExporter"]
+
+
+async def test_otlp_goes_to_a_file_by_its_name(tmp_path: Path) -> None:
+    """`otlp_file` with a path, from an argument or the environment; without one it says so."""
+    path = tmp_path / "spans.jsonl"
+    environ = {"OTEL_TRACES_EXPORTER": "otlp_file", "ASYNCTRACE_EXPORTER_FILE": str(path)}
+    for settings in (
+        config(exporter="otlp_file", exporter_file=path),
+        Config.resolve({}, environ),
+    ):
+        (exporter,) = await build_exporters(settings)
+        assert isinstance(exporter, OtlpFileExporter)
+        assert exporter.path == path
+        assert exporter.name == "file"
+    with pytest.raises(ConfigError, match="ASYNCTRACE_EXPORTER_FILE"):
+        await build_exporters(config(exporter="otlp_file"))
+
+
+async def test_otlp_goes_to_standard_output_by_its_name(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """The name of the specification; a line for each batch, as a collector reads it."""
+    async with asynctrace.init(exporter="otlp/stdout", set_global=False) as tracing:
+        for name in "ab":
+            tracing.get_tracer("test").start_span(name).end()
+        report = await tracing.force_flush()
+        assert report.exporters["stdout"].exported == 2
+    (line,) = capfd.readouterr().out.splitlines()
+    assert [span.name for span in decode_json(line.encode())] == ["a", "b"]
 
 
 async def test_none_means_none() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 
 from hypothesis import settings
@@ -21,6 +22,7 @@ from asynctrace.initialization import init
 from asynctrace.trace.span import Span
 from asynctrace.tracing import FlushReport, ShutdownReport, Tracing
 from tests.support.exporters import REFUSED, UNREACHABLE, ScriptedExporter, hang
+from tests.support.forking import in_child
 
 FAULTS: dict[str, Any] = {
     "healthy": Delivered(),
@@ -53,7 +55,12 @@ class DeliveryMachine(RuleBasedStateMachine):
         self.open: list[Span] = []
         self.ended = 0
         self.throttled = False
+        self.forked = False
         self.report: ShutdownReport | None = None
+
+    @property
+    def exporters(self) -> dict[str, ScriptedExporter]:
+        return {"healthy": self.healthy, "ill": self.ill}
 
     def run(self, work: Any) -> Any:
         return self.runner.run(work)
@@ -135,6 +142,35 @@ class DeliveryMachine(RuleBasedStateMachine):
         if report.exporters["ill"].exported:
             assert self.tracing.statistics().exporters["ill"].circuit == "closed"
 
+    @precondition(lambda self: hasattr(os, "fork") and self.report is None and not self.forked)
+    @rule(number=st.integers(0, QUEUE))
+    def fork(self, number: int) -> None:
+        """With whatever is queued and in flight, and a loop that will never run in the child.
+
+        The parent goes on as if nothing had been: that is what the invariant says.
+        """
+        self.forked = True  # once in each run: it takes longer than all the other steps
+        assert in_child(lambda: self.live_as_child(number)) == ""
+
+    def live_as_child(self, number: int) -> None:
+        """It begins with nothing, delivers its own spans and only those, and ends."""
+        self.ill.then = Delivered()
+        inherited = {name: len(it.delivered) for name, it in self.exporters.items()}
+        for figures in self.tracing.statistics().exporters.values():
+            assert figures.accepted == figures.queued == figures.in_flight == 0
+        tracer = self.tracing.get_tracer("child")
+        own = [tracer.start_span("child") for _ in range(number)]
+        for span in own:
+            span.end()
+        assert self.tracing.tracer_provider.force_flush(10_000)
+        ids = {f"{span.get_span_context().span_id:016x}" for span in own}
+        report = asyncio.run(self.tracing.shutdown(1.0))
+        for name, exporter in self.exporters.items():
+            delivered = exporter.delivered[inherited[name] :]
+            assert set(delivered) == ids
+            assert len(delivered) == number == report.exporters[name].exported
+            assert bool(report.exporters[name])
+
     @rule(cancelled=st.booleans(), timeout=st.sampled_from([0.0, 0.005, 0.2]))
     def shut_down(self, cancelled: bool, timeout: float) -> None:
         async def close() -> ShutdownReport | None:
@@ -177,7 +213,7 @@ class DeliveryMachine(RuleBasedStateMachine):
                 + figures.queued
                 + figures.in_flight
             )
-            exporter = self.healthy if name == "healthy" else self.ill
+            exporter = self.exporters[name]
             assert figures.exported == len(exporter.delivered)
             assert len(set(exporter.delivered)) == len(exporter.delivered)
             assert exporter.most_concurrent <= 1

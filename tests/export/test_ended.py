@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
 import pytest
@@ -19,7 +20,12 @@ def ended(
     queue: Callable[[ReadableSpan], None], *, room: int = 100, burst: int = 4
 ) -> tuple[Ended, list[None]]:
     refused: list[None] = []
-    return Ended(queue, lambda: refused.append(None), room=room, burst=burst), refused
+
+    def queue_burst(spans: deque[ReadableSpan], number: int) -> None:
+        for _ in range(number):
+            queue(spans.popleft())
+
+    return Ended(queue_burst, lambda: refused.append(None), room=room, burst=burst), refused
 
 
 def test_a_burst_is_handed_on_in_order() -> None:

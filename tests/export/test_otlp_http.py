@@ -127,6 +127,8 @@ async def test_the_request_at_the_exit_is_the_same(
     basic = "Basic " + base64.b64encode("us@er:päss".encode()).decode()
     assert live.headers["authorization"] == headers.get("Authorization", basic)
     assert live.headers["user-agent"] == headers.get("user-agent", "asynctrace")
+    for name in {"tenant", "who"} & headers.keys():
+        assert live.headers[name].encode("latin-1") == headers[name].encode("utf-8")
 
 
 async def test_a_large_body_goes_out_in_pieces_without_a_warning(

@@ -51,6 +51,26 @@ class QueueMachine(RuleBasedStateMachine):
         assert not self.queue.admits()
         self.refused[reason] = self.refused.get(reason, 0) + 1
 
+    @rule(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=8))
+    def arrive_together(self, sizes: list[int]) -> None:
+        """A burst: as many as there is room for, of those what the bytes allow."""
+        room = self.queue.room(len(sizes))
+        size_now = sum(len(data) for _, data, _ in self.model)
+        if self.queue.closed or size_now >= self.MAX_BYTES:
+            assert room == 0
+        else:
+            assert room == min(len(sizes), self.MAX_SPANS - len(self.model))
+        burst = [item(bytes(size)) for size in sizes[:room]]
+        for new in burst:
+            if size_now >= self.MAX_BYTES:
+                reason = SpanDropReason.QUEUE_BYTES
+                self.refused[reason] = self.refused.get(reason, 0) + 1
+            else:
+                self.model.append(new)
+                self.arrived += 1
+                size_now += len(new[1])
+        assert self.queue.extend(burst) == len(self.model)
+
     @rule()
     def refuse_after_all(self) -> None:
         self.queue.refuse(SpanDropReason.ENCODING)

@@ -13,13 +13,15 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 import asynctrace
 from asynctrace.export.adapters import SyncExporterAdapter
+from asynctrace.export.contracts import Delivered, Outcome, Undelivered
 from asynctrace.export.otlp_http import Endpoint, OtlpHttpExporter
-from asynctrace.export.self_metrics import SelfMetrics, component_type
+from asynctrace.export.self_metrics import SelfMetrics, component_type, failure_attributes
 from asynctrace.testing import InMemoryExporter
-from tests.support.exporters import REFUSED, ScriptedExporter
+from tests.support.exporters import REFUSED, UNREACHABLE, ScriptedExporter
 from tests.support.programs import run_program_async
 
 MEMORY = "asynctrace.testing.exporters.InMemoryExporter"
+DURATION = "otel.sdk.exporter.operation.duration"
 SCRIPTED = "tests.support.exporters.ScriptedExporter"
 Collect = Callable[[], dict[str, list[tuple[dict[str, Any], int]]]]
 
@@ -34,7 +36,8 @@ def metered() -> tuple[SelfMetrics, Collect]:
         data = reader.get_metrics_data()
         return {
             metric.name: [
-                (dict(point.attributes), point.value) for point in metric.data.data_points
+                (dict(point.attributes), point.value if hasattr(point, "value") else point.count)
+                for point in metric.data.data_points
             ]
             for resource in (data.resource_metrics if data is not None else ())
             for scope in resource.scope_metrics
@@ -73,7 +76,7 @@ async def test_each_figure_has_its_metric(metered: tuple[SelfMetrics, Collect]) 
         told = collect()
         open_span.end()
         metrics.forget(tracing)
-        assert collect() == {}
+        assert set(collect()) == {DURATION}  # what was recorded stays; nothing is observed
     first = component("batching_span_processor", 0)
     second = component("batching_span_processor", 1)
     assert told == {
@@ -86,6 +89,10 @@ async def test_each_figure_has_its_metric(metered: tuple[SelfMetrics, Collect]) 
             (component(MEMORY), 1),
             (component(SCRIPTED), 0),
             (component(SCRIPTED, error_type="_OTHER"), 1),
+        ],
+        DURATION: [
+            (component(MEMORY), 1),
+            (component(SCRIPTED, error_type="400") | {"http.response.status_code": 400}, 1),
         ],
     }
 
@@ -104,6 +111,57 @@ async def test_dropped_spans_are_processed_with_their_reason(
         told = collect()["otel.sdk.processor.span.processed"]
     full = component("batching_span_processor", error_type="queue_full")
     assert told == [(component("batching_span_processor"), 0), (full, 2)]
+
+
+async def test_an_export_is_timed_once_with_all_its_attempts(
+    metered: tuple[SelfMetrics, Collect],
+) -> None:
+    """Back-off included; the error is that of the last attempt, so here there is none."""
+    metrics, collect = metered
+    exporter = ScriptedExporter([UNREACHABLE, UNREACHABLE])
+    async with asynctrace.init(exporter=exporter, set_global=False) as tracing:
+        watch(metrics, tracing)
+        tracing.get_tracer("test").start_span("work").end()
+        await tracing.force_flush()
+        assert tracing.statistics().exporters["scripted"].retries == 2
+        assert collect()[DURATION] == [(component(SCRIPTED), 1)]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "error", "more"),
+    [
+        (Delivered(), None, {}),
+        (Delivered(2), "rejected", {}),
+        (Undelivered("http_503"), "503", {"http.response.status_code": 503}),
+        (
+            Undelivered("grpc_resource_exhausted"),
+            "RESOURCE_EXHAUSTED",
+            {"rpc.response.status_code": "RESOURCE_EXHAUSTED"},
+        ),
+        (Undelivered("timeout"), "timeout", {}),
+        (Undelivered("http_error"), "http_error", {}),
+    ],
+)
+def test_failures_have_the_attributes_of_their_protocol(
+    outcome: Outcome, error: str | None, more: dict[str, object]
+) -> None:
+    """The status as the conventions name it; a success has none of them."""
+    expected = {} if error is None else {"error.type": error}
+    assert failure_attributes(outcome) == expected | more
+
+
+async def test_a_span_that_comes_after_the_shutdown_has_the_word_of_the_conventions(
+    metered: tuple[SelfMetrics, Collect],
+) -> None:
+    """`already_shutdown`, which they prescribe."""
+    metrics, collect = metered
+    tracing = await asynctrace.init(exporter=InMemoryExporter(), set_global=False)
+    await tracing.shutdown()
+    tracing.get_tracer("test").start_span("late").end()
+    watch(metrics, tracing)
+    told = collect()["otel.sdk.processor.span.processed"]
+    late = component("batching_span_processor", error_type="already_shutdown")
+    assert told == [(component("batching_span_processor"), 0), (late, 1)]
 
 
 async def test_names_are_numbered_and_come_again(metered: tuple[SelfMetrics, Collect]) -> None:
@@ -155,6 +213,9 @@ PROGRAM = """
     def set_provider():
         metrics.set_meter_provider(MeterProvider([reader]))
 
+    def value(point):
+        return point.value if hasattr(point, "value") else point.count
+
     async def main():
         if sys.argv[1] == "before":
             set_provider()
@@ -167,7 +228,7 @@ PROGRAM = """
                     set_provider()
                     sys.argv[1] = ""
                 (scope,) = reader.get_metrics_data().resource_metrics[0].scope_metrics
-                told = {m.name: m.data.data_points[0].value for m in scope.metrics}
+                told = {m.name: value(m.data.data_points[0]) for m in scope.metrics}
                 print(json.dumps([scope.scope.name, told]))
 
     asyncio.run(main())

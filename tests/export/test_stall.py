@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from itertools import accumulate, repeat
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import asynctrace
+from asynctrace.export.contracts import Batch
+from asynctrace.export.spool.format import Record
+from asynctrace.export.spool.spool import Spool
+from asynctrace.export.spool.stored import StoredBatch
 from asynctrace.export.stall import StallMeter
 from asynctrace.testing import InMemoryExporter
+from tests.support.exporters import UNREACHABLE, ScriptedExporter
 
 
 class Clock:
@@ -118,3 +125,41 @@ async def test_statistics_tell_the_longest_stall() -> None:
         await tracing.force_flush()
         assert 0 < tracing.statistics().longest_stall < 1
     assert repr(StallMeter()) == "<StallMeter 0.000 ms>"
+
+
+@pytest.mark.parametrize("place", ["saving", "replaying"])
+async def test_what_the_spool_does_on_the_loop_is_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Writing and sending from disk have tasks of their own, beside the drain task."""
+    kept = 0.06
+
+    def keep_the_loop() -> None:
+        until = time.perf_counter() + kept
+        while time.perf_counter() < until:
+            pass
+
+    save, of = Spool.save, StoredBatch.of
+
+    async def slow_save(spool: Spool, batch: Batch) -> str | None:
+        keep_the_loop()
+        return await save(spool, batch)
+
+    def slow_of(record: Record) -> StoredBatch:
+        keep_the_loop()
+        return of(record)
+
+    if place == "saving":
+        monkeypatch.setattr(Spool, "save", slow_save)
+    else:
+        monkeypatch.setattr(StoredBatch, "of", slow_of)
+    exporter = ScriptedExporter([UNREACHABLE])
+    async with asynctrace.init(
+        exporter=exporter, set_global=False, spool=tmp_path, export_timeout=0.001
+    ) as tracing:
+        tracing.get_tracer("test").start_span("work").end()
+        assert (await tracing.force_flush()).spooled == 1
+        async with asyncio.timeout(10):
+            while tracing.statistics().replayed == 0:
+                await asyncio.sleep(0.01)
+        assert tracing.statistics().longest_stall >= kept

@@ -17,7 +17,7 @@ from asynctrace.export.otlp_http import Endpoint, OtlpHttpExporter
 from tests.support.batches import batch, span_ids
 from tests.support.collector import ScriptedCollector
 from tests.support.grpc_collector import Certificates
-from tests.support.heartbeat import tries
+from tests.support.heartbeat import SteadyHeartbeat
 
 Start = Callable[..., ScriptedCollector]
 
@@ -66,18 +66,17 @@ async def test_spans_arrive_behind_an_authority_of_ones_own(
     start: Start, certificates: Certificates
 ) -> None:
     """By the option, from `init` to the collector; the files are read without a loop gap."""
-    for heart in tries():
-        collector = start()
-        async with (
-            heart,
-            asynctrace.init(
-                endpoint=collector.url, certificate=certificates.path("ca.pem"), set_global=False
-            ) as tracing,
-        ):
-            tracing.get_tracer("test").start_span("work").end()
-            report = await tracing.force_flush()
-        assert report
-        assert [span.name for span in collector.spans] == ["work"]
+    collector = start()
+    async with (
+        SteadyHeartbeat(),
+        asynctrace.init(
+            endpoint=collector.url, certificate=certificates.path("ca.pem"), set_global=False
+        ) as tracing,
+    ):
+        tracing.get_tracer("test").start_span("work").end()
+        report = await tracing.force_flush()
+    assert report
+    assert [span.name for span in collector.spans] == ["work"]
 
 
 @pytest.mark.parametrize("way", ["loop", "exit"])

@@ -27,6 +27,9 @@ from asynctrace.otlp.decode import decode_request
 from asynctrace.otlp.json import decode_json
 from asynctrace.otlp.records import SpanRecord
 
+SIP = 2**15
+"""Bytes that a slow reader takes at a time."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
@@ -41,6 +44,8 @@ class Answer:
     """Read the request and never answer."""
     body_hangs: bool = False
     """Answer with the headers and never send the body they announce."""
+    reads_slowly: bool = False
+    """Read the body a little at a time, and then answer."""
     cut: bool = False
     """Read the request and close the connection without an answer."""
     cut_early: bool = False
@@ -242,7 +247,7 @@ class ScriptedCollector:
             connection.shutdown(socket.SHUT_RDWR)
             return False
         length = int(headers["content-length"])
-        sent: bytes = stream.read(length)  # type: ignore[attr-defined]
+        sent = self._read(stream, length, slowly=answer.reads_slowly)
         if len(sent) < length:
             return False  # the client has hung up
         body = _decoded(sent, headers)
@@ -267,6 +272,17 @@ class ScriptedCollector:
         if answer.body_hangs:
             self._stopping.wait()
         return not answer.body_hangs
+
+    def _read(self, stream: object, length: int, *, slowly: bool) -> bytes:
+        body = bytearray()
+        piece = SIP if slowly else length
+        while len(body) < length and (
+            data := stream.read(min(piece, length - len(body)))  # type: ignore[attr-defined]
+        ):
+            body += data
+            if slowly:
+                self._stopping.wait(0.001)
+        return bytes(body)
 
     def _next_answer(self) -> Answer:
         with self._changed:

@@ -14,7 +14,7 @@ from pathlib import Path
 import asynctrace
 
 LIBRARY = Path(asynctrace.__file__).resolve().parents[1]
-"""The programs import the library that the tests import."""
+"""The programs import the library that the tests import, and what is in `tests.support`."""
 
 PROJECT = Path(__file__).resolve().parents[2]
 """Where tests, examples and benchmarks are; the library may be installed elsewhere."""
@@ -34,7 +34,7 @@ class Ended:
 def run_program(source: str, *args: str, timeout: float = 30.0, **environment: str) -> Ended:
     """Run Python `source` in a new process and wait for its end, in the calling thread."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("OTEL_")}
-    env |= {"PYTHONPATH": str(LIBRARY), **environment}
+    env |= {"PYTHONPATH": f"{LIBRARY}{os.pathsep}{PROJECT}", **environment}
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(source), *args],
         env=env,

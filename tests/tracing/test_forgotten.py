@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
 
-from tests.support.collector import Answer, ScriptedCollector, refusing_port
+from tests.support.collector import Answer, Request, ScriptedCollector, refusing_port
 from tests.support.h2_server import Call, H2Server, Peer
 from tests.support.programs import run_program
 
@@ -258,3 +259,39 @@ def test_a_processor_that_hangs_takes_half_the_time(
     assert ended.ended_at - float(ended.out) < 0.6 + 1.0
     told = "Span processors failed or were late" in ended.err
     assert told or flushes == "in time"  # without a thread no shutdown is called
+
+
+# ---- Ctrl-C at the exit
+
+
+INTERRUPTED = """
+    import os, signal, threading, urllib.request
+
+    def interrupt():
+        urllib.request.urlopen(sys.argv[3], data=b"").read()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+"""
+
+
+class Interrupting(ScriptedCollector):
+    """Never answers a request with spans; answers any other when one of those has come."""
+
+    def judged(self, request: Request) -> Answer:
+        if request.body:
+            return Answer(silent=True)
+        self.wait_for_requests(1)
+        return Answer()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGINT ends a process at once there")
+def test_ctrl_c_cuts_the_exit_short_without_a_traceback() -> None:
+    """What had to be left is counted and told; and nobody waits any longer."""
+    with Interrupting() as collector:
+        ended = run_program(FORGETS + INTERRUPTED, collector.url, "none", collector.url)
+    assert ended.code == 0
+    assert "Traceback" not in ended.err
+    assert "1 spans were not delivered" in ended.err
+    (request,) = [request for request in collector.requests if request.body]
+    assert [span.name for span in request.spans] == ["work"]

@@ -7,6 +7,7 @@ import gc
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from opentelemetry import propagate
@@ -21,6 +22,7 @@ from asynctrace.initialization import init
 from asynctrace.testing import InMemoryExporter
 from asynctrace.trace import delegate
 from tests.support.exporters import ScriptedExporter
+from tests.support.programs import run_program_async
 
 
 class Detector(ResourceDetector):
@@ -365,3 +367,36 @@ async def test_a_global_provider_that_cannot_be_loaded_leaves_the_place_free(
     with pytest.raises(RuntimeError):
         await init(exporter="none")
     nothing_is_left()
+
+
+LOOKED_UP = """
+    import asyncio, sys, threading
+    from asynctrace import init
+
+    main_thread, here, blocking = threading.get_ident(), False, []
+
+    def note(event, args):
+        if here and event in {"open", "os.listdir", "os.scandir", "socket.getaddrinfo"}:
+            if threading.get_ident() == main_thread:
+                blocking.append((event, args[0]))
+
+    sys.addaudithook(note)
+
+    async def main(folder):
+        global here
+        options = {"propagators": ["tracecontext", "b3"], "spool": folder, "loop_monitor": True}
+        here = True
+        tracing = await init(exporter=["otlp", "console"], resource_detectors=["*"], **options)
+        here = False
+        print(blocking)
+        await tracing.shutdown(0)
+
+    asyncio.run(main(sys.argv[1]))
+"""
+
+
+async def test_the_start_reads_no_file_on_the_loop(tmp_path: Path) -> None:
+    """Packages are looked through and imported in a thread: the first time, as everything is."""
+    ended = await run_program_async(LOOKED_UP, str(tmp_path))
+    assert ended.code == 0, ended.err
+    assert ended.out == "[]\n"

@@ -6,9 +6,14 @@ import asyncio
 import contextlib
 import ssl
 import time
+from collections.abc import Mapping
+from functools import partial
+from typing import Final
 
 from asynctrace import _threads
 from asynctrace.export.contracts import Batch, Outcome, Undelivered
+from asynctrace.export.credentials import NO_CREDENTIALS, Credentials, Provide
+from asynctrace.export.joining import request_body
 from asynctrace.export.tls import client_context
 
 from . import blocking
@@ -16,6 +21,8 @@ from .dial import ALPN, Dialer
 from .link import Link
 from .outcome import Lost, Result, judge
 from .request import Endpoint, Headers, timeout
+
+UNAUTHENTICATED: Final = "grpc_unauthenticated"
 
 
 class OtlpGrpcExporter:
@@ -25,17 +32,29 @@ class OtlpGrpcExporter:
     component_type = "otlp_grpc_span_exporter"
 
     def __init__(
-        self, endpoint: Endpoint, tls: ssl.SSLContext | None, *, name: str = "otlp"
+        self,
+        endpoint: Endpoint,
+        tls: ssl.SSLContext | None,
+        *,
+        name: str = "otlp",
+        credentials: Provide | None = None,
     ) -> None:
         self.name = name
         self._endpoint = endpoint
         self._headers = endpoint.call_headers()
+        self._credentials = (
+            None
+            if credentials is None
+            else Credentials(credentials, refused=UNAUTHENTICATED, check=endpoint.check_headers)
+        )
         self._dialer = Dialer(endpoint, tls)
         self._link: Link | None = None
         self._foreign: list[Link] = []
 
     @classmethod
-    async def create(cls, endpoint: Endpoint, *, name: str = "otlp") -> OtlpGrpcExporter:
+    async def create(
+        cls, endpoint: Endpoint, *, name: str = "otlp", credentials: Provide | None = None
+    ) -> OtlpGrpcExporter:
         """Make one; certificates are read in a thread.
 
         Raises:
@@ -43,41 +62,42 @@ class OtlpGrpcExporter:
             ValueError: gRPC does not allow one of the headers.
         """
         tls = await _threads.call(tls_context, endpoint) if endpoint.secure else None
-        made = cls(endpoint, tls, name=name)
+        made = cls(endpoint, tls, name=name, credentials=credentials)
         made._dialer.learn()
         return made
 
     async def export(self, batch: Batch, deadline: float) -> Outcome:
         """Make one call; the pipeline keeps the deadline by cancelling, the server is told it."""
-        body = batch.to_otlp()
-        if self._endpoint.compresses:
-            message = await _threads.call(self._endpoint.message, body)
-        else:
-            message = self._endpoint.message(body)
+        endpoint = self._endpoint
+        message = await request_body(batch, endpoint.message, costly=endpoint.compresses)
         try:
-            return judge(await self._call(message, deadline))
+            if self._credentials is None:
+                return await self._call(message, deadline, self._headers)
+            return await self._credentials.send_with(partial(self._call_with, message, deadline))
         except OSError as error:
             return _unreachable(error, retryable=True)
 
-    async def _call(self, message: bytes, deadline: float) -> Result:
-        result = await self._call_once(message, deadline)
+    async def _call_with(
+        self, message: bytes, deadline: float, credentials: Mapping[str, str]
+    ) -> Outcome:
+        return await self._call(message, deadline, self._endpoint.call_headers(credentials))
+
+    async def _call(self, message: bytes, deadline: float, headers: Headers) -> Outcome:
+        result = await self._call_once(message, deadline, headers)
         if isinstance(result, Lost) and result.unprocessed:
             # The server was leaving, as it does after its maximum connection age; that is not a
             # failure, and it has not looked at the call: another connection takes it at once.
-            result = await self._call_once(message, deadline)
-        return result
+            result = await self._call_once(message, deadline, headers)
+        return judge(result)
 
-    async def _call_once(self, message: bytes, deadline: float) -> Result:
+    async def _call_once(self, message: bytes, deadline: float, headers: Headers) -> Result:
         link = await self._link_here(deadline)
         try:
-            return await link.call(self._call_headers(deadline), message)
+            return await link.call(_until(deadline, headers), message)
         except BaseException:
             # The call was cut at its deadline: perhaps the connection is dead, and nobody told us.
             link.abort()
             raise
-
-    def _call_headers(self, deadline: float) -> Headers:
-        return [*self._headers, timeout(deadline - time.monotonic())]
 
     async def _link_here(self, deadline: float) -> Link:
         """The connection of the running loop."""
@@ -110,11 +130,19 @@ class OtlpGrpcExporter:
             self._link = None
 
     def export_at_exit(self, batch: Batch, deadline: float) -> Outcome:
-        """One call on a connection of its own, over a plain socket with time-outs."""
+        """One call on a connection of its own, over a plain socket with time-outs.
+
+        Credentials are not asked for: that could not be cut short, and the process would hang.
+        """
+        headers = self._headers
+        if self._credentials is not None:
+            if self._credentials.headers is None:
+                return Undelivered("exit", NO_CREDENTIALS)
+            headers = self._endpoint.call_headers(self._credentials.headers)
         try:
             message = self._endpoint.message(batch.to_otlp())
             with contextlib.closing(self._dialer.connect_blocking(deadline)) as sock:
-                return judge(blocking.call(sock, self._call_headers(deadline), message, deadline))
+                return judge(blocking.call(sock, _until(deadline, headers), message, deadline))
         except OSError as error:
             return _unreachable(error)
 
@@ -137,6 +165,10 @@ def tls_context(endpoint: Endpoint) -> ssl.SSLContext:
     )
     context.set_alpn_protocols([ALPN])
     return context
+
+
+def _until(deadline: float, headers: Headers) -> Headers:
+    return [*headers, timeout(deadline - time.monotonic())]
 
 
 def _unreachable(error: OSError, *, retryable: bool = False) -> Undelivered:

@@ -8,8 +8,11 @@ import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit
+
+from asynctrace.config import checks
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -20,6 +23,7 @@ _COMPRESSORS: Final = {
 }
 _NAME: Final = re.compile(r"[0-9a-z_.-]+")
 _VALUE: Final = re.compile(r"[\x20-\x7e]*")
+_NONE: Final[Mapping[str, str]] = MappingProxyType({})
 _OURS: Final = frozenset(
     {"connection", "content-type", "host", "keep-alive", "proxy-connection", "te"}
     | {"transfer-encoding", "upgrade"}
@@ -61,13 +65,13 @@ class Endpoint:
     def _parts(self) -> SplitResult:
         return urlsplit(self.url)
 
-    def call_headers(self) -> Headers:
-        """The headers that all calls have in common, in the order that gRPC prescribes.
+    def call_headers(self, credentials: Mapping[str, str] = _NONE) -> Headers:
+        """The headers of a call, in the order that gRPC prescribes; `credentials` win.
 
         Raises:
-            ValueError: a configured header cannot be sent; the text says which and why.
+            ValueError: a header cannot be sent; the text says which and why.
         """
-        own = {**self._credentials(), "user-agent": "asynctrace", **self.headers}
+        own = {**self._basic_auth(), "user-agent": "asynctrace", **self.headers, **credentials}
         encoding = [] if self.compression == "none" else [self.compression]
         return [
             (b":method", b"POST"),
@@ -81,7 +85,17 @@ class Endpoint:
             *(_metadata(name.lower(), value) for name, value in own.items()),
         ]
 
-    def _credentials(self) -> dict[str, str]:
+    def check_headers(self, given: object) -> Mapping[str, str]:
+        """What a function of the user's gave, as headers of a call.
+
+        Raises:
+            ValueError: it cannot be sent; the text says why.
+        """
+        checked = checks.headers(given)
+        self.call_headers(checked)
+        return checked
+
+    def _basic_auth(self) -> dict[str, str]:
         """User and password of the URL, as every HTTP client sends them."""
         user, password = self._parts.username, self._parts.password
         if user is None:

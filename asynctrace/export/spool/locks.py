@@ -8,7 +8,9 @@ import sys
 if sys.platform == "win32":
     import msvcrt
 
-    _BEYOND = 2**62  # a byte that no segment has: locked ones cannot be read by others
+    # A byte that no segment has: locked ones cannot be read by others. Not beyond what 32 bits can
+    # tell, for the C library's `_locking` has not always taken more.
+    _BEYOND = 2**30
 
     def try_lock(fd: int) -> bool:
         """Lock the open file unless somebody else has; never waits."""

@@ -11,8 +11,10 @@ from collections.abc import Callable
 from opentelemetry.sdk.resources import Resource
 
 from asynctrace.export.contracts import Batch, Item
+from asynctrace.export.in_flight import InFlight
 from asynctrace.export.ledger import Ledger
 from asynctrace.export.queue import SpanQueue
+from asynctrace.export.stall import StallMeter
 
 from .spool import Saver, Spool
 
@@ -32,17 +34,24 @@ class Overflow:
         batch_size: int,
         max_spans: int,
         max_bytes: int,
+        request_size: Callable[[], float],
+        stalls: StallMeter,
     ) -> None:
+        """`request_size` is how many bytes of spans the receiver takes at once, as far as known."""
         self.queue = SpanQueue(max_spans=max_spans, max_bytes=max_bytes)
-        self.ledger = Ledger()
         self._spool = spool
-        self._saver = Saver(spool, self._enter)
+        self._saver = Saver(spool, self._enter, stalls=stalls)
         self._resource = resource
         self._alarm = alarm
         self._batch_size = batch_size
-        self._batch: Batch | None = None
+        self._request_size = request_size
         self._wake: asyncio.Event | None = None
         self._alarmed = False
+        self._begin_life()
+
+    def _begin_life(self) -> None:
+        self.ledger = Ledger()
+        self._in_flight = InFlight(self.queue, self.ledger, resource=self._resource)
 
     def append(self, item: Item) -> None:
         """Take a span that was admitted, and have the task woken."""
@@ -96,44 +105,30 @@ class Overflow:
 
     def close_books(self, reason: str) -> None:
         """Count what has not been written as dropped, and enter nothing more."""
-        self.reclaim()
-        if not self.ledger.closed:
-            self.ledger.settle(dropped=len(self.queue.take(len(self.queue))), reason=reason)
-            self.ledger.closed = True
+        self._saver.forget()
+        self._in_flight.close_books(reason)
 
     def reclaim(self) -> None:
         """Take back the batch that was being written when its host stood still."""
-        batch, self._batch = self._batch, None
         self._saver.forget()
-        if batch is not None:
-            self.queue.put_back(list(batch.items))
-            self.ledger.in_flight = 0
+        if self._in_flight.batch is not None:
+            self._in_flight.put_back(self._in_flight.batch)
 
     def after_fork(self) -> None:
         """In a forked child: nothing queued, nothing counted."""
         self.queue = SpanQueue(max_spans=self.queue.max_spans, max_bytes=self.queue.max_bytes)
-        self.ledger = Ledger()
-        self._batch = None
+        self._begin_life()
         self._saver.forget()
         self.detach()
 
     def _next_batch(self) -> Batch:
-        target = self.ledger.next_target()
-        limit = self._batch_size
-        if target is not None and target > self.queue.taken:
-            limit = min(limit, target - self.queue.taken)  # so that the flush's figures are exact
-        batch = self._batch = Batch(self.queue.take(limit), self._resource())
-        self.ledger.in_flight = len(batch)
-        return batch
+        return self._in_flight.take(self._batch_size, self._request_size())
 
     def _enter(self, batch: Batch, reason: str | None) -> None:
-        if self._batch is not batch:
-            return  # it was reclaimed, or the books are closed
-        self._batch = None
         if reason is None:
-            self.ledger.settle(spooled=len(batch))
+            self._in_flight.settle(batch, spooled=len(batch))
         else:
-            self.ledger.settle(dropped=len(batch), reason=reason)
+            self._in_flight.settle(batch, dropped=len(batch), reason=reason)
 
     def __repr__(self) -> str:
         return f"<Overflow {self.queue!r} spooled={self.ledger.spooled}>"

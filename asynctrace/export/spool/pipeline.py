@@ -30,6 +30,7 @@ from asynctrace.export.contracts import (
 from asynctrace.export.ledger import Flush
 from asynctrace.export.pipeline import CLOSE_GRACE, Pipeline
 from asynctrace.export.reports import ExporterReport, ExporterStatistics, combined
+from asynctrace.export.retry import Action
 
 from .overflow import Overflow
 from .replay import Replay
@@ -78,13 +79,14 @@ class SpoolingPipeline(Pipeline):
             batch_size=max_export_batch_size,
             max_spans=ROOM * max_queue_size,
             max_bytes=max_queue_bytes,
+            request_size=lambda: self._request_size.limit,
+            stalls=self.stalls,
         )
         self._replay = Replay(
             self.spool, send=self._send_stored, calm=self._is_calm, clock=self._clock
         )
-        self._saver = Saver(self.spool, self._enter)
+        self._saver = Saver(self.spool, self._enter, stalls=self.stalls)
         self._replaying: asyncio.Task[None] | None = None
-        self._turn = asyncio.Lock()
 
     # ---- any thread
 
@@ -104,12 +106,17 @@ class SpoolingPipeline(Pipeline):
         queue, ledger = self._overflow.queue, self._overflow.ledger
         refused, queued = queue.refused, len(queue)
         spool = self.spool.statistics()
+        written = figures.spooled + ledger.spooled
+        # Read once, and never more than was written: the figures add up in each snapshot, although
+        # a thread deletes.
+        evicted = min(self.spool.store.evicted_own, written)
         dropped = Counter(figures.dropped) + ledger.dropped + Counter(refused)
+        dropped += Counter({SpanDropReason.SPOOL_EVICTED: evicted})
         return replace(
             figures,
             accepted=figures.accepted + queue.taken + queued + sum(refused.values()),
             dropped=MappingProxyType(dict(dropped)),
-            spooled=figures.spooled + ledger.spooled,
+            spooled=written - evicted,
             queued=figures.queued + queued,
             queued_bytes=figures.queued_bytes + queue.bytes,
             in_flight=figures.in_flight + ledger.in_flight,
@@ -130,16 +137,19 @@ class SpoolingPipeline(Pipeline):
 
     async def _serve(self, wake: asyncio.Event) -> None:
         """Beside the draining: write out what overflows, and send what is on disk."""
-        self._turn = asyncio.Lock()
-        writing = asyncio.create_task(self._overflow.run(), name=f"asynctrace {self.name} spool")
-        replaying = asyncio.create_task(self._replay.run(), name=f"asynctrace {self.name} replay")
-        self._replaying = replaying
+        measured = self.stalls.measured
+        writing = asyncio.create_task(
+            measured(self._overflow.run()), name=f"asynctrace {self.name} spool"
+        )
+        replaying = self._replaying = asyncio.create_task(
+            measured(self._replay.run()), name=f"asynctrace {self.name} replay"
+        )
         try:
             await super()._serve(wake)
             await writing
         except GeneratorExit:  # the loop was closed around the task: nothing can be awaited
             raise
-        except BaseException:
+        except BaseException:  # whatever ends this, its tasks end with it
             await _end(writing, replaying)
             raise
         await _end(writing, replaying)
@@ -163,9 +173,8 @@ class SpoolingPipeline(Pipeline):
         try:
             report, timed_out = await super().finish_flush(flush, deadline)
             written, late = await ledger.finish_flush(beside, deadline - self._clock())
-        except BaseException:
-            ledger.end_flush(beside)
-            raise
+        finally:
+            ledger.end_flush(beside)  # where the first was cancelled, nobody waits for the second
         return combined(report, written), timed_out or late
 
     def begin_close(self, deadline: float, *, retries: bool = True) -> None:
@@ -215,21 +224,22 @@ class SpoolingPipeline(Pipeline):
 
     # ---- the drain task
 
-    async def _export(self, batch: Batch, deadline: float) -> Outcome:
-        async with self._turn:  # an exporter is called again only when it has returned
-            return await super()._export(batch, deadline)
+    async def _may_send(self) -> bool:
+        return self._attempts.may_send()  # what may not go out goes to disk
 
-    async def _conclude(self, batch: Batch, outcome: Outcome) -> None:
-        if is_worth_keeping(outcome):
+    async def _leave_unsent(self, batch: Batch) -> None:
+        await self._saver.save(batch)
+
+    async def _conclude(self, batch: Batch, action: Action, outcome: Outcome) -> None:
+        if not self._in_flight.holds(batch):
+            return
+        if action is Action.POSTPONE:
+            await self._saver.save(batch)  # on disk it waits as well, and the queue has room
+        elif is_worth_keeping(outcome) and not outcome.too_large:
+            self._outage.given_up()
             await self._saver.save(batch)
         else:
-            await super()._conclude(batch, outcome)
-
-    async def _wait_for_circuit(self) -> bool:
-        return self._may_send()  # what may not go out goes to disk
-
-    async def _postpone(self, batch: Batch, failure: Undelivered) -> None:
-        await self._saver.save(batch)  # on disk it waits as well, and the queue has room
+            await super()._conclude(batch, action, outcome)
 
     def _conclude_at_exit(self, batch: Batch, outcome: Outcome) -> None:
         if is_worth_keeping(outcome):
@@ -256,33 +266,39 @@ class SpoolingPipeline(Pipeline):
 
     def _enter(self, batch: Batch, reason: str | None) -> None:
         """Settle a batch that was saved, or dropped for `reason`."""
-        if self._batch is not batch:
-            return  # it was reclaimed by the next host, or counted when the books were closed
-        self._batch = None
         if reason is None:
-            self.ledger.settle(spooled=len(batch))
-            self._replay.spooled()
-        else:
-            self.ledger.settle(dropped=len(batch), reason=reason)
+            if self._in_flight.settle(batch, spooled=len(batch)):
+                self._replay.spooled()
+        elif self._in_flight.settle(batch, dropped=len(batch), reason=reason):
             self._outage.lost(len(batch))
 
     # ---- the replay task
 
     def _is_calm(self) -> bool:
-        throttled = self._circuit.throttled and self._circuit.wait(self._clock()) > 0
+        circuit = self._attempts.circuit
+        throttled = circuit.throttled and circuit.wait(self._clock()) > 0
         return not self.queue.closed and len(self.queue) < self._batch_size and not throttled
 
     async def _send_stored(self, batch: Batch) -> Outcome:
-        outcome = await self._attempt(batch, self._clock() + self._export_timeout)
-        if isinstance(outcome, Undelivered):
-            self._note_failure(outcome)
-            if outcome.retryable and outcome.retry_after is not None:
-                quiet = outcome.retry_after
-                self._circuit.failed(self._clock(), random=self._jitter(), quiet=quiet)
-        else:
+        outcome = await self._attempts.deliver_once(batch)
+        if isinstance(outcome, Delivered):
             self.ledger.last_success_time = time.time()
             self._outage.delivered(outcome.rejected, outcome.message)
+        elif outcome.too_large:
+            self._note_too_large(batch, outcome)
+        else:
+            self._note_failure(outcome)
+            if outcome.retryable and outcome.retry_after is not None:
+                self._attempts.open_circuit(outcome)
         return outcome
+
+    def _note_too_large(self, batch: Batch, failure: Undelivered) -> None:
+        """No outage: the spans are sent in smaller requests, and so are those still to come."""
+        self.ledger.note_error(failure)
+        if len(batch) > 1:
+            self._request_size.refused(batch.size)
+        else:
+            self._outage.too_large(batch.size, failure)
 
     def __repr__(self) -> str:
         spooled = self.ledger.spooled + self._overflow.ledger.spooled

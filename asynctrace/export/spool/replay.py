@@ -76,17 +76,26 @@ async def _send_record(
 ) -> Undelivered | None:
     """Send one request, in smaller ones where it is too large; the failure to keep it for."""
     outcome = await send(StoredBatch.of(record))
+    # First of all: the same request will be too large another time, too, whatever else is said.
+    if isinstance(outcome, Undelivered) and outcome.too_large:
+        return await _send_parts(record, send, tally)
     if is_worth_keeping(outcome):
         return outcome
-    if isinstance(outcome, Undelivered) and outcome.too_large:
-        parts = await _threads.call(halves, record)
-        for part in parts:
-            failure = await _send_record(part, send, tally)
-            if failure is not None:
-                return failure
-        if parts:
-            return None
     _enter(record, outcome, tally)
+    return None
+
+
+async def _send_parts(
+    record: Record, send: Callable[[Batch], Awaitable[Outcome]], tally: Tally
+) -> Undelivered | None:
+    """Send a request that is too large in two; a single span, which cannot be, is dropped."""
+    parts = await _threads.call(halves, record)
+    if not parts:
+        tally.too_large += record.spans
+    for part in parts:
+        failure = await _send_record(part, send, tally)
+        if failure is not None:
+            return failure
     return None
 
 
@@ -143,7 +152,7 @@ class Replay:
             await self._until_due()
             try:
                 done = await self._send_oldest()
-            except Exception as error:
+            except Exception as error:  # one segment that is bad in a new way stops no other
                 self._spool.note(error)
                 done = False
             if done:

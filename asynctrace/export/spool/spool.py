@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from asynctrace import _threads
 from asynctrace.export.contracts import Batch, SpanDropReason
 from asynctrace.export.reports import SpoolStatistics
+from asynctrace.export.stall import StallMeter
 
 from .rules import failure_reason
 from .store import Store
@@ -29,6 +30,8 @@ class Tally:
     """Spans that the receiver has taken."""
     rejected: int = 0
     """Spans that it refused for ever."""
+    too_large: int = 0
+    """Spans that were, each alone in a request, more than it takes."""
     damaged: int = 0
     """Stretches of a segment that were skipped."""
 
@@ -56,7 +59,7 @@ class Spool:
         try:
             async with asyncio.timeout(WRITE_TIMEOUT):
                 await _threads.call(self._write, batch)
-        except Exception as error:
+        except Exception as error:  # a disk may cost spans, and never the drain task
             return self._failed(batch, error)
         self._worked()
         return None
@@ -65,7 +68,7 @@ class Spool:
         """Write a batch in this very thread: while the interpreter exits, there is no other."""
         try:
             self._write(batch)
-        except Exception as error:
+        except Exception as error:  # nor the exit
             return self._failed(batch, error)
         self._worked()
         return None
@@ -74,7 +77,7 @@ class Spool:
         """Find out at the start, and say so, when the directory cannot be written."""
         try:
             await _threads.call(self.store.prepare)
-        except Exception as error:
+        except (OSError, RuntimeError) as error:  # it cannot be made, or no thread can be started
             self._complain(error)
 
     def statistics(self) -> SpoolStatistics:
@@ -82,6 +85,7 @@ class Spool:
         return SpoolStatistics(
             replayed=tally.replayed,
             rejected=tally.rejected,
+            too_large=tally.too_large,
             damaged=tally.damaged,
             evicted=self.store.evicted,
             bytes=self.store.bytes,
@@ -142,10 +146,13 @@ class Saver:
     twice, so whoever closes calls `finish` before it looks at what is left.
     """
 
-    def __init__(self, spool: Spool, enter: Callable[[Batch, str | None], None]) -> None:
+    def __init__(
+        self, spool: Spool, enter: Callable[[Batch, str | None], None], *, stalls: StallMeter
+    ) -> None:
         """`enter` is told what became of each batch: None, or the reason for dropping it."""
         self._spool = spool
         self._enter = enter
+        self._measured = stalls.measured
         self._batch: Batch | None = None
         self._writing: asyncio.Task[str | None] | None = None
 
@@ -155,7 +162,7 @@ class Saver:
 
     async def save(self, batch: Batch) -> None:
         self._batch = batch
-        self._writing = asyncio.create_task(self._spool.save(batch))
+        self._writing = asyncio.create_task(self._measured(self._spool.save(batch)))
         await self.finish()
 
     async def finish(self) -> None:

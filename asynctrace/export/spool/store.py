@@ -26,10 +26,13 @@ class Store:
         self.max_bytes = max_bytes
         self.evicted = 0
         """Spans that were deleted unsent for the sake of the bound."""
+        self.evicted_own = 0
+        """Those of them that this store itself had written."""
         self.bytes = 0
         """What the directory takes, as far as this store has seen."""
         self._lock = threading.Lock()
         self._writing: Writing | None = None
+        self._own: set[SegmentName] = set()
         self._aside: set[SegmentName] = set()
 
     @property
@@ -83,7 +86,8 @@ class Store:
         """In a forked child: nothing written, no lock of the parent's touched."""
         writing, self._writing = self._writing, None
         self._lock = threading.Lock()
-        self.evicted = self.bytes = 0
+        self._own = set()
+        self.evicted = self.evicted_own = self.bytes = 0
         if writing is not None:
             writing.leave()
 
@@ -98,6 +102,7 @@ class Store:
         self._make_room(size if self._writing else size + len(HEADER))
         if self._writing is None:
             self._writing = Writing.create(self.directory, self.exporter)
+            self._own.add(self._writing.name)
         return self._writing
 
     def _make_room(self, incoming: int) -> None:
@@ -105,6 +110,7 @@ class Store:
         while True:
             segments = list_segments(self.directory)
             self.bytes = sum(segment.size for segment in segments)
+            self._own.intersection_update(segment.name for segment in segments)
             chosen = evictions(segments, incoming=incoming, max_bytes=self.max_bytes, busy=busy)
             if chosen is None:
                 raise OSError(
@@ -125,6 +131,8 @@ class Store:
         spans = claim.read().spans
         claim.delete()
         self.evicted += spans
+        if name in self._own:
+            self.evicted_own += spans
         return True
 
     def _seal(self) -> None:

@@ -29,6 +29,11 @@ class StoredBatch(Batch):
         return self.record.spans
 
     @property
+    def size(self) -> int:
+        """Bytes of the whole request."""
+        return len(self.record.body)
+
+    @property
     def spans(self) -> Sequence[ReadableSpan]:
         """The span objects, made from the bytes.
 

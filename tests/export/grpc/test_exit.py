@@ -20,6 +20,7 @@ from tests.support.collector import refusing_port
 from tests.support.grpc_collector import Certificates, GrpcCollector
 from tests.support.h2_server import H2Server, Peer, goaway, silent
 from tests.support.programs import Ended, run_program
+from tests.support.stopwatch import in_time
 
 
 def exporter(url: str, **settings: str) -> OtlpGrpcExporter:
@@ -121,10 +122,8 @@ def leave(peer: Peer) -> None:
 )
 def test_the_exit_is_not_held_up(behaviour: Callable[[Peer], None], reason: str) -> None:
     """By no server, past the deadline."""
-    with H2Server(then=behaviour) as server:
-        started = time.monotonic()
-        outcome = exporter(server.url).export_at_exit(batch(size=2**21), started + 0.2)
-        assert time.monotonic() - started < 0.5
+    with H2Server(then=behaviour) as server, in_time(0.2):
+        outcome = exporter(server.url).export_at_exit(batch(size=2**21), time.monotonic() + 0.2)
     assert isinstance(outcome, Undelivered)
     assert outcome.reason == reason
 
@@ -168,7 +167,8 @@ import asynctrace
 
 def work(tracing):
     with tracing.get_tracer("t").start_as_current_span("work") as span:
-        print(format(span.get_span_context().span_id, "016x"), flush=True)
+        # In one piece, or those of a forked child come in the middle.
+        os.write(1, b"%016x\\n" % span.get_span_context().span_id)
 """
 
 
@@ -235,6 +235,7 @@ def test_a_resolver_that_hangs_does_not_hold_up_the_exit(tmp_path: Path) -> None
     source = """
 import asyncio, socket, threading, time
 import asynctrace
+from tests.support.stopwatch import in_time
 
 def hang(*args, **kwargs):
     threading.Event().wait()
@@ -245,9 +246,9 @@ async def main():
     tracing = await asynctrace.init(resource_detectors=())
     with asynctrace.span("work"):
         pass
-    started = time.monotonic()
-    report = await tracing.shutdown(timeout=0.3)
-    print(time.monotonic() - started < 0.5, report.pending, sum(report.dropped.values()))
+    with in_time(0.3):
+        report = await tracing.shutdown(timeout=0.3)
+    print(report.pending, sum(report.dropped.values()))
 
 asyncio.run(main())
 print(time.time())
@@ -257,7 +258,7 @@ print(time.time())
         OTEL_EXPORTER_OTLP_PROTOCOL="grpc",
         OTEL_EXPORTER_OTLP_ENDPOINT="http://collector.test:4317",
     )
-    assert ended.code == 0
+    assert ended.code == 0, ended.err
     told, at = ended.out.splitlines()
-    assert told == "True 0 1"
+    assert told == "0 1"
     assert ended.ended_at - float(at) < 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +16,8 @@ from asynctrace.tracing import Tracing
 from tests.support.collector import refusing_port
 from tests.support.grpc_collector import Certificates, GrpcCollector
 from tests.support.h2_server import H2Server, Peer, go_on, silent
-from tests.support.heartbeat import Heartbeat
+from tests.support.heartbeat import SteadyHeartbeat
+from tests.support.stopwatch import in_time
 
 GRPC = {"protocol": "grpc", "set_global": False}
 
@@ -128,12 +128,9 @@ async def test_shutdown_keeps_its_deadline(
     with H2Server(then=behaviour) as server:
         tracing = await init(endpoint=server.url.replace("http", scheme), **GRPC)
         work(tracing, 2000)
-        async with Heartbeat() as heartbeat:
-            started = time.monotonic()
-            report = await tracing.shutdown(timeout=0.3)
-            elapsed = time.monotonic() - started
-    assert elapsed < 0.5
-    assert heartbeat.longest < 0.05
+        async with SteadyHeartbeat():
+            with in_time(0.3):
+                report = await tracing.shutdown(timeout=0.3)
     assert report.timed_out
     assert report.exported + report.failed + sum(report.dropped.values()) == 2000
     assert (report.exported, report.pending) == (0, 0)

@@ -16,9 +16,9 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
+from asynctrace.export import attempts
 from asynctrace.export.circuit import Circuit
-from asynctrace.export.contracts import Delivered, SpanDropReason
-from asynctrace.export.pipeline import Pipeline
+from asynctrace.export.contracts import Delivered, Outcome, SpanDropReason, Undelivered
 from asynctrace.export.spool.pipeline import ROOM
 from asynctrace.export.spool.store import Store
 from asynctrace.initialization import init
@@ -40,7 +40,7 @@ def collector() -> Iterator[ScriptedCollector]:
 @pytest.fixture(autouse=True)
 def quick_circuit(monkeypatch: pytest.MonkeyPatch) -> None:
     """A receiver that was away is tried again after milliseconds, not seconds."""
-    monkeypatch.setattr(Pipeline, "_new_circuit", lambda _: Circuit(first=0.02, longest=0.05))
+    monkeypatch.setattr(attempts, "Circuit", lambda **_: Circuit(first=0.02, longest=0.05))
 
 
 def options(directory: Path, to: object, **changed: object) -> dict[str, object]:
@@ -504,17 +504,119 @@ async def test_the_directory_keeps_its_bound(tmp_path: Path) -> None:
     async with init(**options(tmp_path, exporter, spool_max_bytes=20_000)) as tracing:
         for number in range(1, 41):
             end_spans(tracing, 8)
-            await until(tracing, lambda number=number: tracing.statistics().spooled == 8 * number)
+            await until(tracing, lambda number=number: written(tracing) == 8 * number)
             assert sum(path.stat().st_size for path in segments(tmp_path)) <= 20_000
         spool = tracing.statistics().exporters["scripted"].spool
         assert spool is not None
         assert 0 < spool.bytes <= 20_000
         evicted = spool.evicted
+        figures = tracing.statistics().exporters["scripted"]
+        assert figures.dropped == {SpanDropReason.SPOOL_EVICTED: evicted}
+        assert figures.spooled == 320 - evicted
     assert 0 < evicted < 320
+    report = await tracing.shutdown()
+    assert report.dropped == {SpanDropReason.SPOOL_EVICTED: evicted}
+    assert report.spooled == 320 - evicted
     exporter.then = Delivered()
     async with init(**options(tmp_path, exporter)) as tracing:
         await until(tracing, lambda: not segments(tmp_path))
         assert tracing.statistics().replayed == 320 - evicted
+
+
+async def test_what_waits_is_sent_in_parts_when_it_is_too_large(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only the span that is too large by itself is lost, for a reason that is told; and it is no
+    outage: nothing waits for the receiver to come back."""
+    away, bad = True, ""
+
+    def judge(ids: list[str]) -> Outcome:
+        if away:
+            return UNREACHABLE
+        too_large = len(ids) > 2 or ids == [bad] or bad in ids
+        return Undelivered("http_413", "1 MB at most", too_large=True) if too_large else Delivered()
+
+    exporter = ScriptedExporter(judge=judge)
+    async with init(**options(tmp_path, exporter)) as tracing:
+        ids = end_spans(tracing, 8)
+        bad = ids[3]
+        await until(tracing, lambda: tracing.statistics().spooled == 8)
+        away = False
+        caplog.clear()
+        await until(tracing, lambda: not segments(tmp_path) and tracing.statistics().replayed == 7)
+        figures = tracing.statistics().exporters["scripted"]
+        assert figures.spool is not None
+        assert (figures.spool.too_large, figures.spool.rejected) == (1, 0)
+        assert figures.last_error == "http_413: 1 MB at most"
+        assert figures.circuit == "closed"
+    assert sorted(exporter.delivered) == sorted(set(ids) - {bad})
+    assert len([record for record in caplog.records if "too large" in record.message]) == 1
+    assert not [record for record in caplog.records if "cannot be delivered" in record.message]
+
+
+@pytest.mark.parametrize(
+    ("answer", "replayed", "rejected"),
+    [
+        (REFUSED, 0, 8),
+        (Delivered(3, "bad"), 5, 3),
+        (Undelivered("http_429", retryable=True, retry_after=0.01), 8, 0),
+    ],
+    ids=["refused", "in part", "throttled"],
+)
+async def test_what_the_receiver_says_of_stored_spans_is_told(
+    tmp_path: Path, answer: Outcome, replayed: int, rejected: int
+) -> None:
+    """Refused for ever they are counted and gone; asked to wait, they wait and arrive."""
+    exporter = ScriptedExporter(then=UNREACHABLE)
+    async with init(**options(tmp_path, exporter)) as tracing:
+        end_spans(tracing, 8)
+        await until(tracing, lambda: tracing.statistics().spooled == 8)
+        exporter._script = [answer]
+        exporter.then = Delivered()
+        await until(tracing, lambda: not segments(tmp_path))
+        spool = tracing.statistics().exporters["scripted"].spool
+        assert spool is not None
+        assert (spool.replayed, spool.rejected) == (replayed, rejected)
+
+
+def written(tracing: Tracing) -> int:
+    """How many spans came to disk, whatever became of them there."""
+    figures = tracing.statistics().exporters["scripted"]
+    return figures.spooled + figures.dropped.get(SpanDropReason.SPOOL_EVICTED, 0)
+
+
+async def test_what_earlier_lives_left_is_not_among_the_dropped(tmp_path: Path) -> None:
+    """Deleted for newer spans it is told as evicted; the figures are about this life's spans."""
+    exporter = ScriptedExporter(then=UNREACHABLE)
+    for life in range(2):
+        async with init(**options(tmp_path, exporter, spool_max_bytes=20_000)) as tracing:
+            for number in range(1, 19):
+                end_spans(tracing, 8)
+                await until(tracing, lambda number=number: written(tracing) == 8 * number)
+            figures = tracing.statistics().exporters["scripted"]
+            assert figures.spool is not None
+            assert bool(figures.spool.evicted) is bool(life)
+            assert figures.dropped == {}
+            assert figures.spooled == 8 * 18
+
+
+async def test_the_overflow_is_written_in_requests_that_the_receiver_takes(tmp_path: Path) -> None:
+    """What it has said of sizes is known to the disk: nothing is split when it is sent later."""
+    sizes: list[int] = []
+
+    def judge(ids: list[str]) -> Outcome:
+        sizes.append(len(ids))
+        return Delivered() if len(ids) <= 2 else Undelivered("http_413", too_large=True)
+
+    exporter = ScriptedExporter(judge=judge)
+    few = {"max_queue_size": 8, "max_export_batch_size": 8}
+    async with init(**options(tmp_path, exporter, **few)) as tracing:
+        end_spans(tracing, 8)
+        assert (await tracing.force_flush()).exported == 8
+        end_spans(tracing, 48)
+        await until(tracing, lambda: statistics_of(tracing) == (16, 40))
+        assert max(sizes[-20:]) <= 2
+        figures_add_up(tracing)
 
 
 async def test_nothing_is_written_without_need(tmp_path: Path) -> None:

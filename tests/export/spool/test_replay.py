@@ -137,7 +137,19 @@ async def test_a_request_that_is_too_large_is_sent_in_parts(tmp_path: Path) -> N
     assert await send_segment(await claimed(store), receiver, tally) is None
     taken = [[span.name for span in decode_request(request)] for request in receiver.taken]
     assert taken == [["a"], ["c", "d"]]
-    assert tally == Tally(replayed=3, rejected=1)
+    assert tally == Tally(replayed=3, too_large=1)
+
+
+async def test_a_size_that_may_be_retried_is_still_a_size(tmp_path: Path) -> None:
+    """gRPC's RESOURCE_EXHAUSTED may ask for both: kept as it is, the record would never arrive and
+    would hold up all behind it."""
+    body = samples.ours(*(samples.span(name=name) for name in "ab"))
+    store, tally = Store(tmp_path, exporter="otlp", max_bytes=2**20), Tally()
+    await _threads.call(store.append, body, 2)
+    receiver = Receiver(Undelivered("grpc_resource_exhausted", retryable=True, too_large=True))
+    assert await send_segment(await claimed(store), receiver, tally) is None
+    assert tally == Tally(replayed=2)
+    assert segments(tmp_path) == []
 
 
 async def test_a_failure_between_parts_keeps_the_record(tmp_path: Path) -> None:
