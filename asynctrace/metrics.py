@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
+import opentelemetry.metrics._internal as _api
 from opentelemetry import metrics
 from opentelemetry.metrics import Meter, MeterProvider, NoOpMeterProvider
 
@@ -24,6 +25,18 @@ def meter(name: str, provider: MeterProvider | None = None) -> Meter | None:
     if isinstance(provider, NoOpMeterProvider) or _is_placeholder(provider):
         return None
     return provider.get_meter(name, schema_url=semconv.SCHEMA_URL)
+
+
+def process_provider() -> MeterProvider | None:
+    """The process's meter provider, None while none is set: by it a change is noticed.
+
+    Asked at each request, where the public function would search the environment each time. Where
+    the private name has moved, the public one is asked after all.
+    """
+    try:
+        return _api._METER_PROVIDER
+    except AttributeError:
+        return metrics.get_meter_provider()
 
 
 def _is_placeholder(provider: MeterProvider) -> bool:

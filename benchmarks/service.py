@@ -2,10 +2,12 @@
 
     python -m benchmarks.service [--seconds 2] [--rounds 3] [--connections 16]
 
-The services are interleaved in rounds, so that what else the machine does hits all of them. The
-load comes from a closed loop of raw connections here, which asks again when it was answered; from
-`wrk` where that is installed. Throughput is that of the best round, latencies are of the same; the
-CPU time is what the service itself used per request, which a busy machine changes least.
+The services are interleaved in rounds, so that what else the machine does hits all of them. They
+share one core, of which only the one that is asked wants anything, and the load is made on the
+others: what is compared is what one core can do. The load comes from a closed loop of raw
+connections here, which asks again when it was answered; from `wrk` where that is installed.
+Throughput is that of the best round, latencies are of the same; the CPU time is what the service
+itself used per request, which a busy machine changes least.
 """
 
 from __future__ import annotations
@@ -78,10 +80,24 @@ def add_contrib(app: web.Application) -> None:
     app.middlewares.append(create_aiohttp_middleware(provider))
 
 
-async def serve(kind: str) -> None:
-    """Serve until standard input ends; the port is printed first."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+def share_cores() -> set[int]:
+    """Keep this process, which makes the load, off one core; returns that one, for the services.
+
+    Where cores cannot be chosen, or there is only one, everybody takes what there is.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        return set()
+    cores = os.sched_getaffinity(0)
+    core = max(cores)
+    if len(cores) > 1:
+        os.sched_setaffinity(0, cores - {core})
+    return {core}
+
+
+async def serve(kind: str, cores: set[int]) -> None:
+    """Serve on `cores` until standard input ends; the port is printed first."""
+    if cores:
+        os.sched_setaffinity(0, cores)
     runner = web.AppRunner(make_app(kind), access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -91,10 +107,10 @@ async def serve(kind: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def service(kind: str) -> AsyncIterator[int]:
+async def service(kind: str, cores: set[int]) -> AsyncIterator[int]:
     """The port of a service in a process of its own."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "benchmarks.service", "--serve", kind,
+        sys.executable, "-m", "benchmarks.service", "--serve", kind, "--cores", *map(str, cores),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None
@@ -173,8 +189,9 @@ def _milliseconds(text: str) -> float:
 async def compare(*, rounds: int, connections: int, seconds: float) -> dict[str, Load]:
     """The best round of each kind."""
     best: dict[str, Load] = {}
+    cores = share_cores()
     async with contextlib.AsyncExitStack() as stack:
-        ports = {kind: await stack.enter_async_context(service(kind)) for kind in KINDS}
+        ports = {kind: await stack.enter_async_context(service(kind, cores)) for kind in KINDS}
         for port in ports.values():  # caches fill, routes are learned
             await load(port, connections=connections, seconds=0.5)
         for _ in range(rounds):
@@ -188,12 +205,13 @@ async def compare(*, rounds: int, connections: int, seconds: float) -> dict[str,
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.service")
     parser.add_argument("--serve", choices=KINDS, help=argparse.SUPPRESS)
+    parser.add_argument("--cores", type=int, nargs="*", default=[], help=argparse.SUPPRESS)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--connections", type=int, default=16)
     given = parser.parse_args()
     if given.serve:
-        asyncio.run(serve(given.serve))
+        asyncio.run(serve(given.serve, set(given.cores)))
         return
     best = asyncio.run(
         compare(rounds=given.rounds, connections=given.connections, seconds=given.seconds)

@@ -165,13 +165,8 @@ def test_no_host_header_raises(host: str) -> None:
 
 def test_absent_values_make_no_attribute() -> None:
     """Only what a request always has is always there."""
-    nothing = ("", None)
-    attributes = semconv.server_request(
-        "GET", None, None, "http", "/", "", "1.1", nothing, None, None
-    )
-    assert attributes == {
+    assert semconv.server_target("GET", None, None, "http", "1.1", ("", None)) == {
         "http.request.method": "GET",
         "url.scheme": "http",
-        "url.path": "/",
         "network.protocol.version": "1.1",
     }

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from asynctrace import semconv
-from asynctrace._http.headers import HeaderCapture, header_capture, names
+from asynctrace._http.checks import flag, function, names
+from asynctrace._http.headers import HeaderCapture, header_capture
 from asynctrace._http.targets import Place, matcher
 from asynctrace.errors import ConfigError
 
@@ -73,16 +74,16 @@ class Shaping:
         parameters = () if isinstance(query, bool) else names(given, "capture_query")
         shaping = cls(
             propagates=_targets(given, "propagate_to", place_of),
-            propagate_signed=_flag(given, "propagate_signed", default=True),
+            propagate_signed=flag(given, "propagate_signed", default=True),
             skip=_targets(given, "skip", place_of),
-            enrich_request=_hook(given, "enrich_request"),
-            enrich_response=_hook(given, "enrich_response"),
+            enrich_request=function(given, "enrich_request"),
+            enrich_response=function(given, "enrich_response"),
             request_headers=header_capture(given, "request", environ, "client"),
             response_headers=header_capture(given, "response", environ, "client"),
             capture_query=query is not False,
             secret_parameters=semconv.parameters(parameters),
             end_at_headers=_ends_at_headers(given),
-            phases=_flag(given, "phases", default=False),
+            phases=flag(given, "phases", default=False),
         )
         return None if shaping == PLAIN else shaping
 
@@ -119,20 +120,6 @@ def _targets(
 ) -> Callable[[Any], bool] | None:
     value = given.get(option)
     return None if value is None else matcher(option, value, place_of)
-
-
-def _hook(given: Mapping[str, object], option: str) -> Any:
-    value = given.get(option)
-    if value is None or callable(value):
-        return value
-    raise ConfigError(option, value, "a function is needed")
-
-
-def _flag(given: Mapping[str, object], option: str, *, default: bool) -> bool:
-    value = given.get(option, default)
-    if isinstance(value, bool):
-        return value
-    raise ConfigError(option, value, "True or False is needed")
 
 
 def _ends_at_headers(given: Mapping[str, object]) -> bool:

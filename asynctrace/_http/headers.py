@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final, Literal
 
+from asynctrace._http.checks import names
 from asynctrace.errors import ConfigError
 from asynctrace.semconv import Attributes
 
@@ -99,24 +100,6 @@ def header_capture(
         return HeaderCapture(direction, wanted, redacted, denied)
     except re.error as error:
         raise ConfigError(option, wanted, f"not a regular expression: {error}") from None
-
-
-def names(
-    given: Mapping[str, object],
-    option: str,
-    environ: Mapping[str, str] | None = None,
-    variable: str = "",
-) -> tuple[str, ...]:
-    """A list of names, by the option or else by the variable; empty when neither is given."""
-    value = given.get(option)
-    if value is None:
-        listed = "" if environ is None else environ.get(variable, "")
-        return tuple(filter(None, map(str.strip, listed.split(","))))
-    if isinstance(value, (list, tuple, set, frozenset)):
-        listed_names = tuple(value)
-        if all(isinstance(name, str) and name for name in listed_names):
-            return listed_names
-    raise ConfigError(option, value, "a sequence of names is needed")
 
 
 def _any_of(patterns: Iterable[str]) -> re.Pattern[str]:

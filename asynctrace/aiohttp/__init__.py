@@ -12,7 +12,6 @@
     _websocket.py  what was said over a WebSocket
     _options.py    the options of one application, checked
     _shaped.py     requests that are traced by options, or measured
-    _headers.py    which headers are captured
     _forwarded.py  who the client is behind proxies
     _refused.py    requests that aiohttp refuses by itself
     _contrib.py    OpenTelemetry contrib as the engine, or found active

@@ -1,15 +1,15 @@
 """aiohttp's client, traced by its own public means, a `TraceConfig`: one CLIENT span per attempt.
 
 A redirect is an attempt of its own, and so is the one that aiohttp refuses to follow: it is told
-before it is looked at. The span ends when the connection is let go: by the end of the body, by
-closing, or by an error. Other than with httpx the span is not current while aiohttp works, and a
-peer is known only of a response whose body is still to come.
+before it is looked at. The span is current while aiohttp works, from the request to the response's
+headers: its signals are sent in the caller's own task. It ends when the connection is let go: by
+the end of the body, by closing, or by an error.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
@@ -17,22 +17,24 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 from aiohttp import ClientSession, TraceConfig
 from opentelemetry.context import get_current
+from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import Span, SpanKind, get_current_span, set_span_in_context
 from yarl import URL
 
 from asynctrace import metrics, semconv
 from asynctrace._http.client import OPTIONS, PLAIN, Shaping
+from asynctrace._http.contrib import is_outside, quiet
 from asynctrace._http.suppression import is_suppressed
-from asynctrace.aiohttp._client_hop import (
-    KNOWN_METHODS,
-    Hop,
-    hop_of,
-    identity,
-    is_plain,
-    note,
-    note_sent,
-)
+from asynctrace.aiohttp._client_contrib import has_contrib
+from asynctrace.aiohttp._client_hop import Hop, hop_of, is_plain, note, note_sent
 from asynctrace.aiohttp._client_options import Request, place_of
+from asynctrace.aiohttp._client_request import (
+    KNOWN_METHODS,
+    describe,
+    has_context,
+    request_after,
+    said,
+)
 from asynctrace.trace.tracer import Tracer
 from asynctrace.tracing import Tracing, running
 
@@ -94,8 +96,9 @@ class _ClientTracing:
     def __init__(self, tracing: Tracing | None, shaping: Shaping) -> None:
         self._given = tracing
         self.shaping = shaping
-        self._adopted: Tracing | None = None
         self._metrics: metrics.ClientMetrics | None = None
+        self._meter_provider: MeterProvider | None = None
+        self._has_looked = False
 
     def config(self) -> TraceConfig:
         config = TraceConfig()
@@ -124,13 +127,23 @@ class _ClientTracing:
         if tracing is None or is_suppressed(get_current()):
             return
         try:
-            hop = self._begin(tracing, told, *_said(state), theirs=_has_context(tracing, told))
+            if is_outside(get_current_span(), told.headers):
+                return
+            hop = self._begin(tracing, told, *said(state), theirs=has_context(tracing, told))
+            if hop is not None:
+                hop.enter(quiet() if has_contrib(session) else None)
         except Exception as error:
             tracing.tracer_provider.fault("aiohttp client request", error)
             return
-        if hop is not None:
-            state.asynctrace = hop
+        if hop is None:
+            return
+        state.asynctrace = hop
+        try:
             await self._enrich("enrich_request", hop, hop.span, told)
+        except BaseException as error:  # cancelled; of a start that fails aiohttp tells no end
+            hop.leave()
+            hop.fail(error)
+            raise
 
     async def _redirected(
         self,
@@ -142,12 +155,15 @@ class _ClientTracing:
         if hop is None:
             return
         try:
+            hop.leave()
             hop.received(told.response)
             hop.end(told.response.content.total_bytes if is_plain(told.response) else None)
-            after = _request_after(told)
+            after = request_after(told)
             state.asynctrace = following = self._begin(
                 hop.tracing, after, hop.count + 1, None, theirs=hop.theirs
             )
+            if following is not None:
+                following.enter(quiet() if has_contrib(session) else None)
         except Exception as error:
             hop.fault("aiohttp client redirect", error)
             return
@@ -161,7 +177,10 @@ class _ClientTracing:
         if hop is None:
             return
         response = told.response
-        await self._enrich("enrich_response", hop, hop.span, hop.request, response)
+        try:
+            await self._enrich("enrich_response", hop, hop.span, hop.request, response)
+        finally:
+            hop.leave()
         try:
             hop.received(response)
             hop.follow(response)
@@ -177,6 +196,7 @@ class _ClientTracing:
     ) -> None:
         hop = hop_of(state)
         if hop is not None:
+            hop.leave()
             hop.fail(told.exception)
 
     # ---- what is done
@@ -198,14 +218,11 @@ class _ClientTracing:
                 return None
         except Exception as error:
             fault("skip", error)
-        if tracing is not self._adopted:
-            meter = metrics.meter(SCOPE_NAME)
-            self._metrics = None if meter is None else metrics.ClientMetrics(meter)
-            self._adopted = tracing
+        self._measure()
         method = request.method if request.method in KNOWN_METHODS else semconv.OTHER_METHOD
         tracer = tracing.get_tracer(SCOPE_NAME, schema_url=semconv.SCHEMA_URL)
         name = semconv.span_name(method, template)
-        build = partial(_describe, shaping, count, template)
+        build = partial(describe, shaping, count, template)
         context = get_current()
         if isinstance(tracer, Tracer):
             parent = get_current_span(context)
@@ -226,6 +243,15 @@ class _ClientTracing:
             fault("propagate_to", error)
         return hop
 
+    def _measure(self) -> None:
+        """See whether the process has another meter provider by now."""
+        provider = metrics.process_provider()
+        if provider is not self._meter_provider or not self._has_looked:
+            meter = metrics.meter(SCOPE_NAME)
+            self._metrics = None if meter is None else metrics.ClientMetrics(meter)
+            self._meter_provider = metrics.process_provider()
+            self._has_looked = True
+
     async def _enrich(self, option: str, hop: Hop, *args: object) -> None:
         hook = getattr(self.shaping, option)
         if hook is not None and hop.span.is_recording():
@@ -235,48 +261,3 @@ class _ClientTracing:
                     await answer
             except Exception as error:
                 hop.fault(option, error)
-
-
-def _said(state: SimpleNamespace) -> tuple[int, str | None]:
-    """What the caller says of a request: which attempt it is, and the template of its URL."""
-    context = state.trace_request_ctx
-    said = context.get("asynctrace") if isinstance(context, Mapping) else None
-    if not isinstance(said, Mapping):
-        return 0, None
-    count, template = said.get("resend_count"), said.get("url_template")
-    return (
-        count if type(count) is int and count > 0 else 0,
-        template if isinstance(template, str) and template else None,
-    )
-
-
-def _has_context(tracing: Tracing, request: Request) -> bool:
-    """Whether the caller has put a trace context into the headers, which then stays."""
-    fields = tracing.propagator.fields - {"tracestate", "baggage"}
-    return any(field in request.headers for field in fields)
-
-
-def _describe(
-    shaping: Shaping, count: int, template: str | None, request: Request
-) -> semconv.Attributes:
-    method, original, url, host, port = identity(request)
-    described = semconv.client_request(method, original, shaping.url(url), host, port)
-    if count:
-        described[semconv.HTTP_REQUEST_RESEND_COUNT] = count
-    if template is not None:
-        described[semconv.URL_TEMPLATE] = template
-    if shaping.request_headers is not None:
-        described.update(shaping.request_headers.attributes(request.headers.items()))
-    return described
-
-
-def _request_after(told: aiohttp.TraceRequestRedirectParams) -> Request:
-    """The request that follows a redirect, with the headers that are about to be sent again."""
-    response = told.response
-    location = response.headers.get("Location") or response.headers.get("URI") or ""
-    becomes_get = (response.status == 303 and told.method != "HEAD") or (
-        response.status in {301, 302} and told.method == "POST"
-    )
-    return Request(
-        "GET" if becomes_get else told.method, told.url.join(URL(location)), told.headers
-    )

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import weakref
 from asyncio import CancelledError
 from functools import partial
 from time import perf_counter
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any
 
 from aiohttp import ClientConnectionError, ClientResponse, ClientSession
+from opentelemetry.context import Context
 from opentelemetry.trace import Span, StatusCode
 
 from asynctrace import metrics, semconv
 from asynctrace._http.client import Shaping
 from asynctrace.aiohttp._client_options import Request
-from asynctrace.context import tell_outcome
+from asynctrace.aiohttp._client_request import identity
+from asynctrace.context import ContextToken, attach, detach, end_span
 from asynctrace.trace.span import Span as OurSpan
 from asynctrace.tracing import Tracing
-
-KNOWN_METHODS: Final = semconv.known_methods(os.environ)
 
 
 class Hop:
@@ -51,11 +50,22 @@ class Hop:
         self._start = perf_counter()
         self._known: semconv.Attributes = {}
         self._is_over = False
+        self._token: ContextToken | None = None
+
+    def enter(self, context: Context | None) -> None:
+        """Make the span current, with the rest of `context`, by default of what is current."""
+        self._token = attach(self.span, context)
+
+    def leave(self) -> None:
+        """Make current what was so before."""
+        token, self._token = self._token, None
+        if token is not None:
+            detach(token)
 
     def received(self, response: ClientResponse) -> None:
         """The headers of the response are there."""
         version = response.version
-        told = semconv.client_response(response.status, None)
+        told = {**semconv.client_response(response.status, None)}
         if version is not None:
             told[semconv.NETWORK_PROTOCOL_VERSION] = f"{version.major}.{version.minor}"
         self._known = dict(told)
@@ -107,12 +117,11 @@ class Hop:
     def fail(self, error: BaseException, size: int | None = None) -> None:
         if self._is_over:
             return
-        tell_outcome(self.span, error)
         if isinstance(error, Exception):
             self._known[semconv.ERROR_TYPE] = semconv.error_type(type(error))
-        self.end(size)
+        self._end({} if size is None else {semconv.HTTP_RESPONSE_BODY_SIZE: size}, error)
 
-    def _end(self, told: semconv.Attributes) -> None:
+    def _end(self, told: semconv.Attributes, error: BaseException | None = None) -> None:
         if self._is_over:
             return
         self._is_over = True
@@ -123,10 +132,9 @@ class Hop:
             told[semconv.HTTP_PHASES[phase]] = seconds
         self._set(told)
         if self.span.is_recording():
-            self.span.end()
+            end_span(self.span, error)
         if self._metrics is not None:
-            kind = semconv.client_request(*identity(self.request))
-            del kind[semconv.URL_FULL]
+            kind = identity(self.request)
             kind.pop(semconv.HTTP_REQUEST_METHOD_ORIGINAL, None)
             kind[semconv.URL_SCHEME] = self.request.url.scheme
             record = self._metrics.record
@@ -156,25 +164,15 @@ def hop_of(state: SimpleNamespace) -> Hop | None:
     return hop if isinstance(hop, Hop) else None
 
 
-def identity(request: Request) -> tuple[str, str | None, str, str, int | None]:
-    known = request.method in KNOWN_METHODS
-    url = request.url
-    return (
-        request.method if known else semconv.OTHER_METHOD,
-        None if known else request.method,
-        str(url),
-        url.raw_host or "",
-        url.port,
-    )
-
-
 def is_plain(response: ClientResponse) -> bool:
     """Whether the bytes that are counted are those of the wire."""
     return "Content-Encoding" not in response.headers
 
 
 def _peer(response: ClientResponse) -> semconv.Attributes:
-    connection = response.connection
+    """The other end of the connection; unknown when a short body came and it was closed at once."""
+    # A short body has let go of the connection by now. Only a private name leads to it, then.
+    connection = response.connection or getattr(response, "_protocol", None)
     transport = None if connection is None else connection.transport
     address = None if transport is None else transport.get_extra_info("peername")
     if isinstance(address, tuple) and len(address) >= 2:

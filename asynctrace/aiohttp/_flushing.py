@@ -43,7 +43,7 @@ def flush_after(handler: Handler, *, timeout: float = 2.0) -> Handler:
             return await handler(request)
         try:
             response = await handler(request)
-        except Exception:
+        except Exception:  # an answer, too; but who is cancelled is let go at once
             await flush(running(), limit, _unowned)
             raise
         await flush(running(), limit, _unowned)

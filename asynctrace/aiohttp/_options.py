@@ -10,7 +10,8 @@ from typing import Final, Literal, TypeAlias, TypedDict, cast, get_args
 from aiohttp import web
 from opentelemetry.trace import Span
 
-from asynctrace.aiohttp._headers import HeaderCapture
+from asynctrace._http.checks import flag, function, names
+from asynctrace._http.headers import HeaderCapture, header_capture
 from asynctrace.config import checks
 from asynctrace.errors import ConfigError
 
@@ -68,8 +69,8 @@ class ServerOptions(TypedDict, total=False):
     """Seconds. A response ends only when the spans are delivered, or when this has passed: for
     hosts that freeze a process after the response. See :func:`asynctrace.aiohttp.flush_after`."""
     protocol_errors: bool | None
-    """Whether requests that aiohttp refuses before any application sees them get a span; given to
-    the application that is served."""
+    """Whether requests that aiohttp refuses before any handler or middleware sees them get a span:
+    malformed ones, and those whose `Expect` is not met. Given to the application that is served."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +94,11 @@ class Shape:
     flush_after: float | None = None
     protocol_errors: bool = False
 
+    @property
+    def wants_announcements(self) -> bool:
+        """Whether the beginning of each response has to be seen."""
+        return bool(self.sent_headers or self.response_headers or self.protocol_errors)
+
     @classmethod
     def of(cls, options: Mapping[str, object], environ: Mapping[str, str]) -> Shape:
         """Options and contrib's variables, checked; an option wins over its variable.
@@ -101,80 +107,35 @@ class Shape:
             ConfigError: a value that cannot be used, or an option that needs another.
         """
         given = {name: value for name, value in options.items() if value is not None}
-        redacted = _names(given, "redact_headers", environ, f"{_CAPTURE}SANITIZE_FIELDS")
-        denied = _names(given, "deny_headers")
-        request_headers = _names(
-            given, "capture_request_headers", environ, f"{_CAPTURE}SERVER_REQUEST"
-        )
-        response_headers = _names(
-            given, "capture_response_headers", environ, f"{_CAPTURE}SERVER_RESPONSE"
-        )
         query = given.get("capture_query", True)
         return cls(
             skip=_skip(given, environ),
             keep_children=_choice(given, "skipped_children", ("drop", "keep")) == "keep",
-            enrich_request=cast("EnrichRequest | None", _callable(given, "enrich_request")),
-            enrich_response=cast("EnrichResponse | None", _callable(given, "enrich_response")),
-            request_headers=_capture(
-                "capture_request_headers", "request", request_headers, redacted, denied
-            ),
-            response_headers=_capture(
-                "capture_response_headers", "response", response_headers, redacted, denied
-            ),
+            enrich_request=function(given, "enrich_request"),
+            enrich_response=function(given, "enrich_response"),
+            request_headers=header_capture(given, "request", environ, "server"),
+            response_headers=header_capture(given, "response", environ, "server"),
             capture_query=query is not False,
             redact_parameters=frozenset(
-                () if isinstance(query, bool) else _names(given, "capture_query")
+                () if isinstance(query, bool) else names(given, "capture_query")
             ),
             trusted_proxies=_count(given, "trusted_proxies"),
             forwarded_header=cast(
                 ForwardedHeader, _choice(given, "forwarded_header", get_args(ForwardedHeader))
             ),
-            span_name=cast("Callable[[web.Request], str] | None", _callable(given, "span_name")),
+            span_name=function(given, "span_name"),
             incoming=cast(Incoming, _choice(given, "incoming", get_args(Incoming))),
             sent_headers=_sent_headers(given),
             message_spans=_share(given, "message_spans"),
             flush_after=_seconds(given, "flush_after"),
-            protocol_errors=_flag(given, "protocol_errors"),
+            protocol_errors=flag(given, "protocol_errors", default=False),
         )
 
 
-_CAPTURE: Final = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_"
 _EXCLUDED: Final = ("OTEL_PYTHON_AIOHTTP_SERVER_EXCLUDED_URLS", "OTEL_PYTHON_EXCLUDED_URLS")
 
 PLAIN: Final = Shape()
 """What nobody asked anything of."""
-
-
-def _names(
-    given: Mapping[str, object],
-    option: str,
-    environ: Mapping[str, str] | None = None,
-    variable: str = "",
-) -> tuple[str, ...]:
-    value = given.get(option)
-    if value is None:
-        listed = environ.get(variable, "") if environ is not None else ""
-        return tuple(filter(None, map(str.strip, listed.split(","))))
-    if isinstance(value, (list, tuple, set, frozenset)):
-        names = tuple(value)
-        if all(isinstance(name, str) and name for name in names):
-            return names
-    raise ConfigError(option, value, "a sequence of names is needed")
-
-
-def _capture(
-    option: str,
-    side: Literal["request", "response"],
-    names: tuple[str, ...],
-    redacted: tuple[str, ...],
-    denied: tuple[str, ...],
-) -> HeaderCapture | None:
-    if not names:
-        return None
-    try:
-        return HeaderCapture(side, names, redacted, denied)
-    except re.error as error:
-        raise ConfigError(option, names, f"not a regular expression: {error}") from None
 
 
 def _skip(
@@ -222,13 +183,6 @@ class _Skipped:
         return any(pattern.search(path) for pattern in self._patterns)
 
 
-def _callable(given: Mapping[str, object], option: str) -> object:
-    value = given.get(option)
-    if value is None or callable(value):
-        return value
-    raise ConfigError(option, value, "a function is needed")
-
-
 def _choice(given: Mapping[str, object], option: str, choices: tuple[str, ...]) -> str:
     """The first choice is the default."""
     value = given.get(option, choices[0])
@@ -261,17 +215,10 @@ def _seconds(given: Mapping[str, object], option: str) -> float | None:
         raise ConfigError(option, value, str(error)) from None
 
 
-def _flag(given: Mapping[str, object], option: str) -> bool:
-    value = given.get(option, False)
-    if isinstance(value, bool):
-        return value
-    raise ConfigError(option, value, "True or False is needed")
-
-
 def _sent_headers(given: Mapping[str, object]) -> frozenset[ResponseHeader]:
-    names = [name.lower() for name in _names(given, "response_headers")]
+    wanted = [name.lower() for name in names(given, "response_headers")]
     known = get_args(ResponseHeader)
-    for name in names:
+    for name in wanted:
         if name not in known:
             raise ConfigError("response_headers", name, f"known are {', '.join(known)}")
-    return frozenset(cast("list[ResponseHeader]", names))
+    return frozenset(cast("list[ResponseHeader]", wanted))

@@ -1,5 +1,7 @@
 """Requests that aiohttp refuses before any application sees them.
 
+(One whose `Expect` is refused has found its route; `_shaped` tells it, by a signal.)
+
 A malformed request line or a header that is too long is answered by the protocol class itself, and
 no middleware, signal or hook of an application is called. So for those who ask for it, the server
 that an application makes is followed to its protocols, whose public `handle_error` is told of them.

@@ -9,18 +9,27 @@ from __future__ import annotations
 from inspect import unwrap
 from typing import Final
 
-from aiohttp import HttpVersion11, hdrs, web
+from aiohttp import HttpVersion, hdrs, web
 from multidict import CIMultiDictProxy, istr
 from opentelemetry.context import Context, get_current
 from opentelemetry.trace import Span, get_current_span
 
 from asynctrace import semconv
 from asynctrace.propagation import Propagator, remote_span
+from asynctrace.semconv import (
+    CLIENT_ADDRESS,
+    URL_PATH,
+    URL_QUERY,
+    USER_AGENT_ORIGINAL,
+    redact_query,
+)
 
 TRACEPARENT: Final = istr("traceparent")
 TRACESTATE: Final = istr("tracestate")
 BAGGAGE: Final = istr("baggage")
 UPGRADE: Final = hdrs.UPGRADE
+HOST: Final = hdrs.HOST
+USER_AGENT: Final = hdrs.USER_AGENT
 
 _PREPARE: Final = web.StreamResponse.prepare.__name__
 
@@ -28,11 +37,16 @@ _PREPARE: Final = web.StreamResponse.prepare.__name__
 # request, and must not fill the memory.
 _MOST_TARGETS: Final = 2048
 
+# A service is asked by few names. The header is the client's to choose, and what is beyond this
+# many, or longer than a name can be, is worked out for each request.
+_MOST_SERVERS: Final = 16
+_LONGEST_SERVER: Final = 253 + len(":65535")
+
 
 class Target:
     """A method and a route: what is the same for the next request like it."""
 
-    __slots__ = ("_original", "elsewhere", "method", "name", "route", "streams")
+    __slots__ = ("_original", "_servers", "elsewhere", "method", "name", "route", "streams")
 
     def __init__(
         self, method: str, original: str | None, route: str | None, *, streams: bool = False
@@ -45,6 +59,7 @@ class Target:
         """Whether another application, or other tracing, makes the spans of its requests."""
         self.streams = streams
         """Whether its handler begins responses itself, or looks as if it did."""
+        self._servers: dict[tuple[str | None, str, HttpVersion], semconv.Attributes] = {}
 
     def attributes(self, request: web.Request) -> semconv.Attributes:
         """The creation-time attributes of a request for this target.
@@ -54,21 +69,32 @@ class Target:
         """
         url = request.rel_url
         headers = request.headers
-        scheme = request.scheme
-        version = request.version
-        host = headers.get(hdrs.HOST)
-        return semconv.server_request(
+        server = headers.get(HOST), request.scheme, request.version
+        attributes = (self._servers.get(server) or self._describe(request, *server)).copy()
+        attributes[URL_PATH] = url.raw_path
+        if query := url.raw_query_string:
+            attributes[URL_QUERY] = redact_query(query)
+        if client := request.remote:
+            attributes[CLIENT_ADDRESS] = client
+        if agent := headers.get(USER_AGENT):
+            attributes[USER_AGENT_ORIGINAL] = agent
+        return attributes
+
+    def _describe(
+        self, request: web.Request, host: str | None, scheme: str, version: HttpVersion
+    ) -> semconv.Attributes:
+        """The attributes that are the same for the next request to this server."""
+        attributes = semconv.server_target(
             self.method,
             self._original,
             self.route,
             scheme,
-            url.raw_path,
-            url.raw_query_string,
-            "1.1" if version is HttpVersion11 else f"{version.major}.{version.minor}",
+            f"{version.major}.{version.minor}",
             _own_address(request) if host is None else semconv.server_of(host, scheme),
-            request.remote,
-            headers.get(hdrs.USER_AGENT),
         )
+        if host is not None and len(host) <= _LONGEST_SERVER and len(self._servers) < _MOST_SERVERS:
+            self._servers[host, scheme, version] = attributes
+        return attributes
 
     def __repr__(self) -> str:
         return f"<Target {self.name}>"

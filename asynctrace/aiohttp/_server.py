@@ -8,12 +8,14 @@ waits, and what is the same for the next request is kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from http import HTTPStatus
 from typing import Final, Protocol, TypeAlias
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
+from aiohttp.web import Response
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.trace import INVALID_SPAN, Link, SpanKind, set_span_in_context
@@ -43,6 +45,7 @@ from asynctrace.propagation import remote_span
 from asynctrace.trace.sink import Faults
 from asynctrace.trace.span import DroppedSpan, Span
 from asynctrace.trace.tracer import Tracer
+from asynctrace.trace.unsampled import UnsampledSpan, drops_unsampled, match_unsampled
 from asynctrace.tracing import Tracing, running
 
 SCOPE_NAME: Final = "asynctrace.aiohttp"
@@ -50,6 +53,21 @@ SCOPE_NAME: Final = "asynctrace.aiohttp"
 _Begun: TypeAlias = tuple[ApiSpan, ContextToken]
 
 _SERVER: Final = SpanKind.SERVER
+
+_new: Final = object.__new__
+
+
+class Engine(Protocol):
+    """Who handles the requests of an application, when it is not the usual way."""
+
+    def handle(self, request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]: ...
+
+
+class Untraced:
+    """While no Tracing runs."""
+
+    def handle(self, request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
+        return handler(request)
 
 
 class ServerTracing:
@@ -59,7 +77,9 @@ class ServerTracing:
     """
 
     __slots__ = (
-        "_direct",
+        "_asks_propagator",
+        "_drops_unsampled",
+        "_known",
         "_shape",
         "_targets",
         "adopted",
@@ -78,11 +98,12 @@ class ServerTracing:
         self.tracing = tracing
         self.stopping = False
         self.adopted: Tracing | None = None
-        self.instead: Shaping | ContribEngine | None = None
-        """Who traces in place of the lines below, when something else is asked for."""
+        self.instead: Engine | None = Untraced()
+        """Who handles requests in place of the lines below, when something else is asked for."""
         self.holds = Holds(self)
         self._shape = shape
         self._targets = Targets(known_methods)
+        self._known = self._targets.known
 
     def __repr__(self) -> str:
         return f"<ServerTracing by {self.tracing or 'whichever runs'}>"
@@ -94,17 +115,21 @@ class ServerTracing:
     def current(self) -> Tracing | None:
         """The Tracing in use at this moment, adopted."""
         tracing = self.tracing or running()
-        if tracing is not None and tracing is not self.adopted:
+        if tracing is not self.adopted:
             self.adopt(tracing)
         return tracing
 
-    def adopt(self, tracing: Tracing) -> None:
-        """Prepare everything that is the same for all requests of one Tracing."""
+    def adopt(self, tracing: Tracing | None) -> None:
+        """Prepare everything that is the same for all requests of one Tracing, or of none."""
         self.adopted = tracing
+        if tracing is None:
+            self.instead = Untraced()
+            return
         propagator = self.propagator = tracing.propagator
-        self._direct = propagator.w3c
+        self._asks_propagator = not propagator.w3c
         self.tracer = tracing.get_tracer(SCOPE_NAME, schema_url=semconv.SCHEMA_URL)
         self.start = _starter(self.tracer)
+        self._drops_unsampled = drops_unsampled(self.tracer)
         self.instead = None
         measured = None
         try:
@@ -120,6 +145,7 @@ class ServerTracing:
 
     async def announce(self, request: web.Request, response: web.StreamResponse) -> None:
         """For `on_response_prepare`, where headers are to be set or captured."""
+        self.current()  # the middleware may not have seen this request, nor one before it
         if isinstance(self.instead, Shaping):
             await self.instead.announce(request, response)
 
@@ -128,7 +154,7 @@ class ServerTracing:
         try:
             # As in `target_of`.
             key = request.method, request.match_info.route
-            target = self._targets.known.get(key) or self._describe(request)
+            target = self._known.get(key) or self._describe(request)
             if target.elsewhere:
                 return None
             headers = request.headers
@@ -136,18 +162,25 @@ class ServerTracing:
             # was started, and every request would become a part of that.
             parent: ApiSpan | None = None
             context = None
-            if not self._direct or BAGGAGE in headers:
+            if self._asks_propagator or BAGGAGE in headers:
                 parent, context = caller_of(headers, self.propagator)
             elif (traceparents := headers.getall(TRACEPARENT, None)) is not None:
+                # The last digit first: of a sampled trace it is odd, and that is soon seen.
+                if (
+                    traceparents[0].endswith("0")
+                    and self._drops_unsampled
+                    and len(traceparents) == 1
+                    and match_unsampled(traceparents[0])
+                ):
+                    unsampled = _new(UnsampledSpan)
+                    unsampled._headers = headers
+                    return unsampled, attach(unsampled)
                 parent = remote_span(traceparents, headers.getall(TRACESTATE, ()))
             span = self.start(
                 target.name, _SERVER, parent, target.attributes, request, context=context
             )
-            if type(span) is Span:
-                if target.streams:
-                    meter_body(request)
-                if UPGRADE in headers:
-                    watch_upgrade(request, Conversation())
+            if target.streams or UPGRADE in headers:
+                _watch(request, target, span)
             return span, attach(span, context)
         except Exception as error:
             self.fault("aiohttp request", error)
@@ -161,16 +194,14 @@ class ServerTracing:
         try:
             body = response.body
             if (
-                (body is not None and type(body) is not bytes)
+                (type(body) is not bytes and body is not None)
                 or response.compression
                 or request.transport is None
                 or span._end_time is not None
+                or (attributes := _SENT.get(response.status)) is None
             ):
                 return False
-            outcome = of_response(response.status)
-            if outcome.is_error:
-                return False
-            span.end_with(outcome.attributes)
+            span.end_with(attributes)
         except Exception as error:
             self.fault("aiohttp response", error)
             return False
@@ -184,9 +215,10 @@ class ServerTracing:
     def target_of(self, request: web.Request) -> Target:
         """What is the same for the next request like this."""
         key = request.method, request.match_info.route
-        return self._targets.known.get(key) or self._describe(request)
+        return self._known.get(key) or self._describe(request)
 
     def _describe(self, request: web.Request) -> Target:
+        """Work out the target of a request that is not known yet."""
         match_info = request.match_info
         target = self._targets.describe(request.method, match_info.route)
         # A route belongs to one application, and that to one above it.
@@ -229,11 +261,11 @@ KEY: Final = web.AppKey("asynctrace", ServerTracing)
 def middleware(server: ServerTracing) -> Middleware:
     """The middleware that traces by `server`."""
 
+    held = server.holds.waiting
+
     @web.middleware
     async def trace_request(request: web.Request, handler: Handler) -> web.StreamResponse:
         tracing = server.tracing or running()
-        if tracing is None:
-            return await handler(request)
         if tracing is not server.adopted:
             server.adopt(tracing)
         if server.instead is not None:
@@ -245,24 +277,24 @@ def middleware(server: ServerTracing) -> Middleware:
         try:
             response = await handler(request)
         except BaseException as error:
-            if type(span) is DroppedSpan:
+            if type(span) in _DROPPED:
                 detach(token)
             else:
                 Exchange(server, request, span, token).failed(error)
-            if server.holds.waiting:
+            if held:
                 await server.holds.release(request, error)
             raise
         # The exact classes first: isinstance() of aiohttp's is an abstract base class's, and slow.
-        if type(span) is DroppedSpan or (
-            type(span) is Span
-            and type(response) is web.Response
-            and server.end_plainly(span, request, response)
+        if type(response) is Response and (
+            server.end_plainly(span, request, response)
+            if type(span) is Span
+            else type(span) in _DROPPED and type(response.body) in _READY
         ):
             detach(token)
         else:
             server.learn(request, response)
             Exchange(server, request, span, token).responded(response)
-        if server.holds.waiting:
+        if held:
             await server.holds.release(request, response)
         return response
 
@@ -309,5 +341,27 @@ def _start_plainly(
         context = set_span_in_context(INVALID_SPAN if parent is None else parent)
     return tracer.start_span(name, context, kind, build(subject), links)
 
+
+def _watch(request: web.Request, target: Target, span: ApiSpan) -> None:
+    """Watch a body from its beginning, or a WebSocket, where there is a span to tell it."""
+    if type(span) is not Span:
+        return
+    if target.streams:
+        meter_body(request)
+    if UPGRADE in request.headers:
+        watch_upgrade(request, Conversation())
+
+
+_DROPPED: Final = frozenset({DroppedSpan, UnsampledSpan})
+
+_READY: Final = frozenset({bytes, type(None)})
+"""Bodies behind which no more code of the application's runs."""
+
+_SENT: Final = {
+    status: outcome.attributes
+    for status in map(int, HTTPStatus)
+    if not (outcome := of_response(status)).is_error
+}
+"""What the spans of responses that are no errors end with, by status."""
 
 _unowned = Faults(None)

@@ -85,7 +85,7 @@ def setup(
     take_over(app)
     app.middlewares.insert(0, middleware(server))  # the outermost
     app.on_shutdown.append(server.note_shutdown)
-    if shape.sent_headers or shape.response_headers:
+    if shape.wants_announcements:
         app.on_response_prepare.append(server.announce)
     if shape.protocol_errors:
         watch_refusals(app, server)

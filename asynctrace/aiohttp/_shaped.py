@@ -12,13 +12,13 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, TraceFlags
 
 from asynctrace import semconv
 from asynctrace.aiohttp._body import meter_body, meter_of, size_of
-from asynctrace.aiohttp._ending import Outcome
+from asynctrace.aiohttp._ending import Outcome, is_one_write
 from asynctrace.aiohttp._exchange import Exchange
 from asynctrace.aiohttp._forwarded import client_of
 from asynctrace.aiohttp._options import Shape
@@ -81,14 +81,24 @@ class Shaping:
         exchange.responded(response)
         return response
 
-    async def announce(self, _request: web.Request, response: web.StreamResponse) -> None:
+    async def announce(self, request: web.Request, response: web.StreamResponse) -> None:
         """For `on_response_prepare`: the headers are complete and not sent yet."""
-        exchange = _exchange.get()
-        if exchange is not None:
-            try:
+        try:
+            exchange = _exchange.get()
+            if exchange is not None:
                 exchange.prepare(response)
-            except Exception as error:
-                self._server.fault("aiohttp response headers", error)
+            elif self.shape.protocol_errors and hdrs.EXPECT in request.headers:
+                self._note_refusal(request, response)
+        except Exception as error:
+            self._server.fault("aiohttp response headers", error)
+
+    def _note_refusal(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Trace what the route's `expect_handler` answered, which no middleware gets to see."""
+        target = self._server.target_of(request)
+        if not target.elsewhere and not self._skips(request):
+            exchange = self._begin(request, target)
+            exchange.prepare(response)
+            exchange.responded(response)
 
     def _skips(self, request: web.Request) -> bool:
         try:
@@ -142,7 +152,7 @@ class Shaping:
                 if port is not None:
                     attributes[semconv.NETWORK_PEER_PORT] = port
         if shape.request_headers is not None:
-            attributes.update(shape.request_headers.attributes(request.headers))
+            attributes.update(shape.request_headers.attributes(request.headers.items()))
         return attributes
 
     def _name(self, name: object, request: web.Request) -> str | None:
@@ -173,9 +183,13 @@ class Shaping:
             return await handler(request)
         token = attach(self._unsampled(request))
         try:
-            return await handler(request)
-        finally:
+            response = await handler(request)
+        except BaseException:
             detach(token)
+            raise
+        if is_one_write(response):  # else its body is yet to be made, in this task and no other
+            detach(token)
+        return response
 
     def _unsampled(self, request: web.Request) -> Span:
         caller, _ = caller_of(request.headers, self._server.propagator)
@@ -205,7 +219,7 @@ class ShapedExchange(Exchange):
         self._started = perf_counter()
         if shaping.metrics is not None:
             shaping.metrics.begin(target.method, request.scheme)
-        if shaping.shape.sent_headers or shaping.shape.response_headers:
+        if shaping.shape.wants_announcements:
             _exchange.set(self)
 
     def prepare(self, response: web.StreamResponse) -> None:
@@ -218,7 +232,7 @@ class ShapedExchange(Exchange):
         if "server-timing" in shape.sent_headers:
             response.headers.add("Server-Timing", f'traceparent;desc="{traceparent}"')
         if shape.response_headers is not None and self.span.is_recording():
-            self._headers = shape.response_headers.attributes(response.headers)
+            self._headers = shape.response_headers.attributes(response.headers.items())
 
     def failed(self, error: BaseException) -> None:
         """As any exchange; but where headers are captured, aiohttp's error response is awaited."""

@@ -13,6 +13,7 @@ from asynctrace.propagation.tracecontext import RemoteSpan
 from .ids import RANDOM_TRACE_ID
 from .sampling import Rule
 from .span import DroppedSpan, Span
+from .unsampled import UnsampledSpan
 
 if TYPE_CHECKING:
     from .core import Core
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 Parent = Span | DroppedSpan | RemoteSpan
 """Whose four fields are at hand: `_trace_id`, `_span_id`, `_trace_flags`, `_trace_state`."""
 
-PARENTS = frozenset({Span, DroppedSpan, RemoteSpan})
+PARENTS = frozenset({Span, DroppedSpan, UnsampledSpan, RemoteSpan})
 _SAMPLED = 1
 
 

@@ -41,7 +41,7 @@ async def _ask_everything(service: Service) -> None:
     [
         (_server, "caller_of"),
         (_server, "attach"),
-        (_server, "of_response"),
+        (_server, "_SENT"),
         (_exchange, "tell"),
         (_exchange, "is_one_write"),
         (_exchange, "was_sent"),

@@ -108,6 +108,24 @@ async def test_contrib_found_in_an_inner_application_makes_the_span(
     assert caplog.text.count("asynctrace stands back") == 1
 
 
+@pytest.mark.may_block("writes a log line")
+async def test_setup_before_joining_leaves_one_span_at_any_depth(
+    contrib: None, recorder: Recorder
+) -> None:
+    """Where contrib stands in several joined applications it traces in each, as it does alone; so
+    the inner ones are set up before they are joined.
+    """
+    inner, middle, outer = app_of(ok), app_of(ok), app_of(ok)
+    for app, joined, path in ((inner, None, ""), (middle, inner, "/inner"), (outer, middle, "/m")):
+        setup(app, exporter="none", span_processors=[recorder])
+        if joined is not None:
+            app.add_subapp(path, joined)
+    async with Serving(outer) as service:
+        for path in ("/m/inner/", "/m/", "/"):
+            assert await service.status(path) == 200
+    assert _scopes(recorder) == [SCOPE_NAME] * 3
+
+
 async def test_one_engine_is_named_when_contrib_is_asked_for_and_active(
     contrib: None, recorder: Recorder
 ) -> None:

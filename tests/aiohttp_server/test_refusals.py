@@ -58,6 +58,61 @@ async def test_refused_requests_are_seen_when_asked_for(
     assert span.status.status_code is StatusCode.UNSET
 
 
+async def _answered(service: Service, expectation: str, version: str = "1.1") -> int:
+    """The status of the final answer to a request that expects something."""
+    lines = f"Expect: {expectation}", "Connection: close", "Content-Length: 0"
+    answer = await _answer(service, get("/7?a=1", *lines, version=version))
+    return int(answer.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n").split()[1])
+
+
+async def test_a_refused_expectation_is_seen_when_asked_for(
+    tracing: Tracing, recorder: Recorder
+) -> None:
+    """It has found its route, and its span says what any other does. Others have one span each."""
+    app = app_of(ok, "/{id}")
+    setup(app, tracing, protocol_errors=True, response_headers=["traceresponse"])
+    async with Serving(app) as service:
+        assert await _answered(service, "a miracle") == 417
+        assert await _answered(service, "100-continue") == 200
+        assert await service.status("/7") == 200
+    refused, continued, plain = await recorder.take(3)
+    assert recorder.started == 3
+    assert [span.name for span in recorder.spans] == ["GET /{id}"] * 3
+    assert refused.status.status_code is StatusCode.UNSET
+    assert refused.attributes is not None
+    assert refused.attributes["http.response.status_code"] == 417
+    assert refused.attributes["url.query"] == "a=1"
+    for span in (continued, plain):
+        assert span.attributes is not None
+        assert span.attributes["http.response.status_code"] == 200
+
+
+async def test_a_refused_expectation_is_not_seen_otherwise(
+    tracing: Tracing, recorder: Recorder
+) -> None:
+    """Neither by default, nor of a request that is skipped."""
+    for options in ({}, {"protocol_errors": True, "skip": ["/{id}"]}):
+        app = app_of(ok, "/{id}")
+        setup(app, tracing, **options)  # type: ignore[arg-type]
+        async with Serving(app) as service:
+            assert await _answered(service, "a miracle") == 417
+    assert recorder.spans == []
+
+
+async def test_a_refused_expectation_has_one_span_in_nested_applications(
+    tracing: Tracing, recorder: Recorder
+) -> None:
+    """The signal is sent to each of them, and the outermost makes the span."""
+    outer, inner = web.Application(), app_of(ok, "/{id}")
+    setup(inner, tracing, protocol_errors=True)
+    outer.add_subapp("/inner", inner)
+    setup(outer, tracing, protocol_errors=True)
+    request = get("/inner/7", "Expect: a miracle", "Connection: close")
+    async with Serving(outer) as service:
+        assert b" 417 " in await _answer(service, request)
+    assert (await recorder.one()).name == "GET /inner/{id}"
+
+
 async def test_by_default_they_are_not(tracing: Tracing, recorder: Recorder) -> None:
     """Nothing is hooked then."""
     app = app_of(ok)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 
 from asynctrace import semconv
 from asynctrace.aiohttp import setup
@@ -162,15 +163,32 @@ def test_ends_of_connections(end: object, address: tuple[str, int | None]) -> No
     assert address_of(end) == address
 
 
+def _resource() -> web.Resource:
+    return web.UrlDispatcher().add_resource("/x")
+
+
 async def test_what_is_kept_of_routes_is_bounded() -> None:
     """Neither invented methods nor routes that a router makes up fill the memory."""
     targets = Targets(semconv.METHODS)
-    resource = web.UrlDispatcher().add_resource("/x")
+    resource = _resource()
     for number in range(5000):
         route = web.ResourceRoute("GET", ok, resource)
         assert repr(targets.describe("GET", route)) == "<Target GET /x>"
         assert targets.describe(f"M{number}", route).name == "HTTP /x"
     assert len(targets.known) < 3000
+
+
+def test_what_is_kept_of_servers_is_bounded() -> None:
+    """Their names are the client's to invent; each request says its own, kept or not."""
+    target = Targets(semconv.METHODS).describe("GET", web.ResourceRoute("GET", ok, _resource()))
+    names = [f"shop-{number}.example" for number in range(30)] * 2
+    for name in ["x" * 1000, *names]:
+        request = make_mocked_request("GET", "/x", headers={"Host": f"{name}:81"})
+        attributes = target.attributes(request)
+        assert (attributes["server.address"], attributes["server.port"]) == (name, 81)
+        attributes.clear()  # the span's own, from here on
+    assert 0 < len(target._servers) < 20
+    assert max(len(host or "") for host, _, _ in target._servers) < 300
 
 
 async def test_sampling_sees_the_final_name_and_route(recorder: Recorder) -> None:

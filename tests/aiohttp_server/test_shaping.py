@@ -14,9 +14,9 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import Span, SpanKind, StatusCode
 
+from asynctrace._http.headers import HeaderCapture
 from asynctrace.aiohttp import setup
 from asynctrace.aiohttp._forwarded import address_of, client_of
-from asynctrace.aiohttp._headers import HeaderCapture
 from asynctrace.aiohttp._options import PLAIN, ServerOptions, Shape
 from asynctrace.aiohttp._server import KEY
 from asynctrace.errors import ConfigError
@@ -61,6 +61,28 @@ async def test_skipped_requests_have_no_span(
         assert await service.status("/users/42", headers={"traceparent": PARENT}) == 200
         assert await service.status("/other") == 200
     assert [span.name for span in recorder.spans] == ["GET /other"]
+
+
+async def test_the_body_of_a_skipped_request_is_skipped_with_it(
+    tracing: Tracing, recorder: Recorder
+) -> None:
+    """Also when aiohttp makes it behind the handler; and nothing of it stays for the next one."""
+
+    async def body() -> AsyncIterator[bytes]:
+        with tracing.get_tracer("test").start_as_current_span("inside"):
+            yield b"fine"
+
+    async def handler(_request: web.Request) -> web.Response:
+        return web.Response(body=body())
+
+    app = app_of(handler)
+    app.router.add_get("/other", ok)
+    setup(app, tracing, skip=["/"])
+    async with Serving(app) as service:
+        assert await service.fetch("/") == (200, "fine")
+        assert await service.status("/other") == 200
+    assert [span.name for span in recorder.spans] == ["GET /other"]
+    assert recorder.started == 1
 
 
 async def test_children_of_a_skipped_request_are_kept_when_asked(
@@ -291,7 +313,7 @@ async def test_the_header_variables_of_contrib_are_honoured(
 def test_the_deny_list_always_wins(names: list[str]) -> None:
     """Whatever is wanted or redacted."""
     capture = HeaderCapture("request", [".*"], [".*"], ["x-no"])
-    attributes = capture.attributes(dict.fromkeys(names, "secret"))
+    attributes = capture.attributes((name, "secret") for name in names)
     assert set(attributes) <= {"http.request.header.x-ok"}
     assert "secret" not in repr(attributes)
 
@@ -300,11 +322,11 @@ def test_what_is_kept_of_header_names_is_bounded() -> None:
     """They are the client's to invent."""
     capture = HeaderCapture("request", ["x-.*"])
     for number in range(2000):
-        assert capture.attributes({f"X-{number}": "v"}) == {
+        assert capture.attributes([(f"X-{number}", "v")]) == {
             f"http.request.header.x-{number}": ("v",)
         }
     assert len(capture._known) <= 256
-    assert repr(capture) == "<HeaderCapture of requests: (?:x-.*)>"
+    assert repr(capture) == "<HeaderCapture http.request.header.((?:x-.*))>"
 
 
 # --- query and client ----------------------------------------------------------------------------
