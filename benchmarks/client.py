@@ -1,4 +1,8 @@
-"""An httpx request through a transport that answers at once, its body read to the end."""
+"""An httpx request through a transport that answers at once, its body read to the end.
+
+The body is a stream, as every body from a network is. Made in a server's request, as a gateway's
+are: each tracer's own span is the parent.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,17 @@ from collections.abc import AsyncIterator
 
 import httpx
 from opentelemetry.instrumentation.httpx import AsyncOpenTelemetryTransport
-from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    TraceFlags,
+    TracerProvider,
+    set_span_in_context,
+    use_span,
+)
 
 import asynctrace
 
@@ -43,9 +57,12 @@ class Stub(httpx.AsyncBaseTransport):
         )
 
 
-def parent(*, sampled: bool) -> NonRecordingSpan:
+def server_span(provider: TracerProvider, *, sampled: bool) -> Span:
+    """The span of the request that is being served, in a trace that began elsewhere."""
     flags = TraceFlags(TraceFlags.SAMPLED if sampled else TraceFlags.DEFAULT)
-    return NonRecordingSpan(SpanContext(0x4BF92F3577B34DA6A3CE929D0E0E4736, 0xF067AA, False, flags))
+    caller = SpanContext(0x4BF92F3577B34DA6A3CE929D0E0E4736, 0xF067AA, True, flags)
+    context = set_span_in_context(NonRecordingSpan(caller))
+    return provider.get_tracer("server").start_span("GET /", context, SpanKind.SERVER)
 
 
 class Client:
@@ -53,7 +70,8 @@ class Client:
 
     def __init__(self, name: str, *, sampled: bool = True) -> None:
         self.name = name
-        self._parent = parent(sampled=sampled)
+        self._sampled = sampled
+        self._parent: Span = INVALID_SPAN
         self._transport: httpx.AsyncBaseTransport = Stub()
 
     async def start(self) -> None:
@@ -83,13 +101,14 @@ class Contrib(Client):
 
     async def start(self) -> None:
         provider = self._provider = official()
+        self._parent = server_span(provider, sampled=self._sampled)
         self._transport = AsyncOpenTelemetryTransport(self._transport, tracer_provider=provider)
 
     async def finish(self) -> None:
         self._provider.force_flush()
 
     async def stop(self) -> None:
-        await super().stop()
+        self._parent.end()
         self._provider.shutdown()
 
 
@@ -102,6 +121,7 @@ class Ours(Client):
             max_queue_size=100_000,
             max_export_batch_size=BATCH,
         )
+        self._parent = server_span(self._tracing.tracer_provider, sampled=self._sampled)
         self._transport = asynctrace.httpx.AsyncTracingTransport(
             self._transport, tracing=self._tracing
         )
@@ -110,6 +130,7 @@ class Ours(Client):
         await self._tracing.force_flush()
 
     async def stop(self) -> None:
+        self._parent.end()
         await self._tracing.shutdown()
 
 

@@ -4,12 +4,16 @@
 client          instrument(), uninstrument(): a client that exists
 factory         create_client(): one that is made, over aiohttp's client if wanted
 everywhere      instrument_all(): every client of the process
+imports         notices a library that is imported later
 transport       AsyncTracingTransport and TracingTransport, which make the spans
-attempt         the life of a span: begun, headers received, finished or failed
+attempt         the life of a span: begun, headers received
+ending          finished, failed or cancelled
+used            what it uses of the tracing
 exchange        what goes along with it when options ask: hooks, phases, durations
 request         trace context into the headers of what is sent, and nowhere else
 hops            which attempt it is: redirects, authentication, retries
 body            the response's body, whose end is the span's end
+closer          closes the streams of responses that nobody wants any more
 logical         one span around all attempts of a call
 library         httpx or httpx2, whichever an object is of
 ==============  ================================================================================

@@ -1,52 +1,50 @@
 """One attempt: a span from the call of a client's transport to the end of the response's body.
 
 What happens in its life, in this order: :meth:`Attempts.begin`, then :meth:`Attempts.received` when
-the headers are there, then :func:`finished`; or :func:`failed` at any point. Nothing here does I/O,
-so that the transports and streams for asyncio and for threads share it.
+the headers are there, then :func:`~asynctrace.httpx._ending.end_with` when the body is; or
+:func:`~asynctrace.httpx._ending.failed` at any point. Nothing here does I/O, so that the transports
+and streams for asyncio and for threads share it.
 
 The usual attempt has a span and nothing else. With options, or where durations are measured, it has
 an :class:`~asynctrace.httpx._exchange.Exchange` besides, which is handed along.
+
+This runs between the steps of a request, where no code is warm: what counts is how few instructions
+and calls there are.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from functools import partial
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeVar
+from collections.abc import Iterable, Mapping
+from sys import modules
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, StatusCode
 
-from asynctrace import metrics, semconv
+from asynctrace import semconv
 from asynctrace._http.client import PLAIN, Shaping
+from asynctrace._http.contrib import is_outside
 from asynctrace._http.suppression import is_suppressed
-from asynctrace.context import tell_outcome
 from asynctrace.context.current import current_context, span_of
-from asynctrace.httpx import _contrib, _hops
 from asynctrace.httpx._attributes import KNOWN_METHODS, attributes, shaped
+from asynctrace.httpx._contrib import SCOPE as CONTRIB
+from asynctrace.httpx._ending import end_with
 from asynctrace.httpx._exchange import Exchange
-from asynctrace.httpx._library import is_in_memory, stream_class
+from asynctrace.httpx._hops import IN_VAIN, KEY, answered, shape
+from asynctrace.httpx._library import StreamClasses, is_in_memory
 from asynctrace.httpx._peer import peer_of
 from asynctrace.httpx._request import MARK, outgoing, without_context
 from asynctrace.httpx._shaping import place_of
-from asynctrace.metrics import ClientMetrics
-from asynctrace.trace.span import DroppedSpan
+from asynctrace.httpx._used import Used
+from asynctrace.metrics import process_provider
 from asynctrace.trace.span import Span as OurSpan
-from asynctrace.trace.tracer import Tracer
 from asynctrace.tracing import Tracing, running
 
 if TYPE_CHECKING:
     import httpx
-    from opentelemetry.trace import Tracer as ApiTracer
 
-    from asynctrace.httpx._attributes import Build
     from asynctrace.propagation import Propagator
-
-SCOPE_NAME: Final = "asynctrace.httpx"
-
-BodyEnd = Literal["closed", "abandoned"]
-"""The end of a body that was neither read to its end nor failed."""
 
 T = TypeVar("T")
 
@@ -65,8 +63,8 @@ class Attempts:
         self._shaping = shaping = Shaping.of(options, os.environ, place_of)
         self._build = attributes if shaping is None else shaped(shaping)
         self._is_async = is_async
-        # The tracing used last. One value, as threads share a client.
-        self._used: _Used | None = None
+        # What was used last. One value, as threads share a client.
+        self._used: Used | None = None
 
     def begin(self, request: httpx.Request) -> tuple[Span, httpx.Request, Exchange | None] | None:
         """Start the span of an attempt; return it and the request to send in place of `request`.
@@ -75,19 +73,24 @@ class Attempts:
         to be skipped, or the span of this attempt was made further out.
         """
         tracing = running() if self._given is None else self._given
-        if tracing is None or MARK in request.__dict__:
+        state = request.__dict__
+        if tracing is None or MARK in state:
             return None
         exchange = None
         try:
             used = self._used
-            if used is None or used.tracing is not tracing:
-                self._used = used = _Used.of(tracing)
+            if (
+                used is None
+                or used.tracing is not tracing
+                or used.meter_provider is not process_provider()
+            ):
+                self._used = used = Used.of(tracing)
             context = current_context()
             parent = span_of(context)
             # Usually the context is the current span and nothing else, or empty.
             if (len(context) > 1 or (parent is None and context)) and is_suppressed(context):
                 return None
-            if parent is not None and _contrib.is_outside(parent, request):
+            if CONTRIB in modules and is_outside(parent, request.headers):
                 return None
             if self._shaping is not None or used.metrics is not None:
                 if self._is_skipped(request):
@@ -97,8 +100,8 @@ class Attempts:
             method = request.method
             name = method if method in KNOWN_METHODS else "HTTP"
             build = self._build
-            if _hops.KEY in request.extensions or _hops.IN_VAIN in request.__dict__:
-                name, build = _hops.shape(name, build, request)
+            if KEY in request.extensions or IN_VAIN in state:
+                name, build = shape(name, build, request)
             span = used.start(name, _CLIENT, parent, build, request, context=context)
         except Exception as error:
             tracing.tracer_provider.fault("httpx request", error)
@@ -149,47 +152,46 @@ class Attempts:
         request: httpx.Request,
         response: httpx.Response,
         exchange: Exchange | None,
-        body: type[T],
-        base: str,
+        bodies: StreamClasses[T],
     ) -> type[T] | None:
-        """Record the headers of the response; return the class for the `body` still to come.
+        """Record the headers of the response; return the class for the body still to come.
 
         None when the span has ended: the body is in memory already (the client will not ask the
-        network for it), cannot be followed, as its stream is not the library's own `base`, or is
+        network for it), cannot be followed, as its stream is not of the library's own class, or is
         not to be followed.
         """
         told: semconv.Attributes = {}
         try:
             status = response.status_code
-            if status >= 300 or _hops.IN_VAIN in request.__dict__:
-                _hops.answered(request, response)
-            if exchange is None and (type(span) is DroppedSpan or not span.is_recording()):
+            if status >= 300 or IN_VAIN in request.__dict__:
+                answered(request, response)
+            ours = span if type(span) is OurSpan and span._end_time is None else None
+            if exchange is None and ours is None and not span.is_recording():
                 return None
             extensions = response.extensions
-            told = semconv.client_response(status, extensions.get("http_version"))
+            version = extensions.get("http_version")
+            told = {**semconv.client_response(status, version if type(version) is bytes else None)}
             if (network_stream := extensions.get("network_stream")) is not None:
                 told.update(peer_of(network_stream))
-            if type(span) is OurSpan:
-                elapsed = span._tracer._core.clock() - span._start_time
-                told[semconv.TIME_TO_HEADERS] = elapsed / 1e9
+            if ours is not None:
+                waited = ours._tracer._core.clock() - ours._start_time
+                told[semconv.TIME_TO_HEADERS] = waited / 1e9
             if status >= 400 and span.is_recording():
                 span.set_status(StatusCode.ERROR)
-            if exchange is not None:
-                exchange.received(response, told)
-                if exchange.shaping.end_at_headers:
-                    _end(span, told, exchange)
-                    return None
-            kind = stream_class(body, type(response.stream), base)
+            if exchange is not None and exchange.received(response, told):
+                end_with(span, told, exchange)
+                return None
+            kind = bodies[type(response.stream)]
             if kind is not None and not response.is_closed:
-                if span.is_recording():
-                    _set(span, told)
+                if ours is not None:
+                    ours.update_trusted(told)
+                elif span.is_recording():
+                    span.set_attributes(told)
                 return kind
-            size = _size_in_memory(response)
-            if size is not None:
-                told[semconv.HTTP_RESPONSE_BODY_SIZE] = size
+            told.update(_size_in_memory(response))
         except Exception as error:  # a response that is not quite one: the client will say so
             self._report("httpx response", error)
-        _end(span, told, exchange)
+        end_with(span, told, exchange)
         return None
 
     def _report(self, where: str, error: Exception) -> None:
@@ -201,111 +203,12 @@ class Attempts:
         return f"Attempts({self._given or 'whichever tracing runs'})"
 
 
-class _Used(NamedTuple):
-    """A tracing, and what of it is wanted at each attempt."""
-
-    tracing: Tracing
-    start: _Start
-    propagator: Propagator
-    metrics: ClientMetrics | None
-
-    @classmethod
-    def of(cls, tracing: Tracing) -> _Used:
-        tracer = tracing.get_tracer(SCOPE_NAME, schema_url=semconv.SCHEMA_URL)
-        meter = metrics.meter(SCOPE_NAME)
-        measured = None if meter is None else metrics.ClientMetrics(meter)
-        return cls(tracing, _starter(tracer), tracing.propagator, measured)
-
-
-def finished(
-    span: Span, size: int | None, end: BodyEnd | None = None, exchange: Exchange | None = None
-) -> None:
-    """End the span with the body; `size` is in bytes as they came over the wire, None: unknown."""
-    told: semconv.Attributes = {}
-    if size is not None:
-        told[semconv.HTTP_RESPONSE_BODY_SIZE] = size
-    if end is not None:
-        told[semconv.RESPONSE_BODY_END] = end
-    _end(span, told, exchange, in_finalizer=end == "abandoned")
-
-
-def failed(
-    span: Span, error: BaseException, size: int | None = None, exchange: Exchange | None = None
-) -> None:
-    """End the span with what went wrong: before the headers, or in the body after `size` bytes."""
-    tell_outcome(span, error)
-    told: semconv.Attributes = {}
-    if size is not None:
-        told[semconv.HTTP_RESPONSE_BODY_SIZE] = size
-    if isinstance(error, GeneratorExit):  # the coroutine was closed while it waited
-        told[semconv.CANCELLATION_REASON] = "cancelled"
-    _end(span, told, exchange, error)
-
-
-def _end(
-    span: Span,
-    told: semconv.Attributes,
-    exchange: Exchange | None = None,
-    error: BaseException | None = None,
-    *,
-    in_finalizer: bool = False,
-) -> None:
-    if exchange is not None:
-        exchange.ended(told, error, in_finalizer=in_finalizer)
-    # A shutdown of tracing ends, and marks, the spans that are open then.
-    if isinstance(span, OurSpan):
-        if span._end_time is None:
-            span.end_with(told)
-    elif span.is_recording():
-        span.set_attributes(told)
-        span.end()
-
-
-def _set(span: Span, told: semconv.Attributes) -> None:
-    if isinstance(span, OurSpan):
-        span.update_trusted(told)
-    else:
-        span.set_attributes(told)
-
-
-def _size_in_memory(response: httpx.Response) -> int | None:
-    """The wire size of a body that was read before; None when it was not read to its end."""
+def _size_in_memory(response: httpx.Response) -> semconv.Attributes:
+    """The wire size of a body that was read before; nothing when it was not read to its end."""
     stream = response.stream
     if is_in_memory(stream) and (response.is_stream_consumed or not response.is_closed):
-        return sum(map(len, stream))  # type: ignore[arg-type]  # a ByteStream is iterable
-    return response.num_bytes_downloaded if response.is_stream_consumed else None
-
-
-class _Start(Protocol):
-    """`Tracer.start_lazily`, as far as it is used here."""
-
-    def __call__(
-        self,
-        name: str,
-        kind: SpanKind,
-        parent: Span | None,
-        build: Build,
-        subject: httpx.Request,
-        *,
-        context: Context | None,
-    ) -> Span: ...
-
-
-def _starter(tracer: ApiTracer) -> _Start:
-    """How `tracer` starts a span. It may be OpenTelemetry's: when tracing is disabled, or when ours
-    does not fit the installed SDK.
-    """
-    return tracer.start_lazily if isinstance(tracer, Tracer) else partial(_start_plainly, tracer)
-
-
-def _start_plainly(
-    tracer: ApiTracer,
-    name: str,
-    kind: SpanKind,
-    parent: Span | None,
-    build: Build,
-    subject: httpx.Request,
-    *,
-    context: Context | None,
-) -> Span:
-    return tracer.start_span(name, context, kind, build(subject))
+        parts: Iterable[bytes] = stream  # type: ignore[assignment]  # a ByteStream is iterable
+        return {semconv.HTTP_RESPONSE_BODY_SIZE: sum(map(len, parts))}
+    if response.is_stream_consumed:
+        return {semconv.HTTP_RESPONSE_BODY_SIZE: response.num_bytes_downloaded}
+    return {}

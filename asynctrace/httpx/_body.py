@@ -6,13 +6,15 @@ the middle is closed later by whoever finds it, in another task, and here nothin
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
-from asyncio import AbstractEventLoop, events
+from asyncio import events
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Literal
 
-from asynctrace.httpx._attempt import BodyEnd, failed, finished
+from asynctrace import semconv
+from asynctrace.httpx._closer import Closer
+from asynctrace.httpx._ending import end_with, failed
+from asynctrace.httpx._library import StreamClasses
+from asynctrace.trace.span import Span as OurSpan
 
 if TYPE_CHECKING:
     from httpx import AsyncByteStream, SyncByteStream
@@ -23,17 +25,31 @@ else:
     AsyncByteStream = SyncByteStream = object  # the library's own are added by `_library.fit`
 
 
+BodyEnd = Literal["closed", "abandoned"]
+"""The end of a body that was neither read to its end nor failed."""
+
+
 class _Body:
     """The span of a body, ended once: by its end, by an error, or by nobody wanting it any more."""
 
     _span: Span | None = None  # None: has ended
     _exchange: Exchange | None = None
     _size = 0
+    """In bytes, as they came over the wire."""
 
     def _finish(self, end: BodyEnd | None = None) -> None:
         span, self._span = self._span, None
-        if span is not None:
-            finished(span, self._size, end, self._exchange)
+        if span is None:
+            return
+        told: semconv.Attributes = {semconv.HTTP_RESPONSE_BODY_SIZE: self._size}
+        if end is not None:
+            told[semconv.RESPONSE_BODY_END] = end
+        exchange = self._exchange
+        # Usually there is a span of ours and nothing else: in line, for the call that it saves.
+        if exchange is None and type(span) is OurSpan and span._end_time is None:
+            span.end_with(told)
+        else:
+            end_with(span, told, exchange, in_finalizer=end == "abandoned")
 
     def _fail(self, error: BaseException) -> None:
         span, self._span = self._span, None
@@ -70,7 +86,8 @@ class AsyncBody(_Body, AsyncByteStream):
         try:
             part = await self._parts.__anext__()
         except StopAsyncIteration:
-            self._finish()
+            if self._span is not None:
+                self._finish()
             raise
         except BaseException as error:
             self._fail(error)
@@ -84,7 +101,8 @@ class AsyncBody(_Body, AsyncByteStream):
         except BaseException as error:
             self._fail(error)
             raise
-        self._finish("closed")
+        if self._span is not None:  # usually the body was read to its end before
+            self._finish("closed")
 
     def __del__(self) -> None:
         if self._span is not None:
@@ -133,54 +151,5 @@ class Body(_Body, SyncByteStream):
         self._finish("abandoned")
 
 
-class Closer:
-    """Closes the streams of abandoned responses, so that their connections go back to the pool.
-
-    httpx alone never does, and such a connection is lost to its pool for good. The transport owns
-    the tasks, and waits for them when it is closed.
-    """
-
-    __slots__ = ("_tasks",)
-
-    def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def close_soon(
-        self,
-        stream: AsyncByteStream,
-        loop: AbstractEventLoop | None,
-        exchange: Exchange | None = None,
-    ) -> None:
-        """Close `stream` on its loop. From any thread, also from a finalizer; never raises."""
-        if loop is None:
-            return
-        # An empty context: that of whoever happened to collect the garbage has no part in this.
-        context = contextvars.Context()
-        try:
-            loop.call_soon_threadsafe(self._start, stream, loop, context=context)
-            if exchange is not None:
-                loop.call_soon_threadsafe(exchange.record_late, context=context)
-        except RuntimeError:  # the loop is closed, and its connections are gone with it
-            pass
-
-    async def settle(self) -> None:
-        """Wait until nothing is being closed on this loop. Cancelling stops the waiting alone."""
-        loop = asyncio.get_running_loop()
-        tasks = [task for task in self._tasks if task.get_loop() is loop]
-        if tasks:
-            await asyncio.wait(tasks)
-
-    def _start(self, stream: AsyncByteStream, loop: AbstractEventLoop) -> None:
-        task = loop.create_task(_close(stream))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def __repr__(self) -> str:
-        return f"Closer(closing={len(self._tasks)})"
-
-
-async def _close(stream: AsyncByteStream) -> None:
-    try:
-        await stream.aclose()
-    except Exception:  # a connection that cannot be closed is no use to anybody
-        pass
+ASYNC_BODIES: Final = StreamClasses(AsyncBody, "AsyncByteStream")
+BODIES: Final = StreamClasses(Body, "SyncByteStream")

@@ -1,66 +1,41 @@
-"""OpenTelemetry's own httpx instrumentation, when it is active in the process as well.
-
-One attempt gets one span, and what is further out in the call makes it: when contrib's was there
-first, ours stands back; when contrib's comes after ours, it is told to keep quiet.
-"""
+"""OpenTelemetry's own httpx instrumentation: found active in the process, or used as the engine."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from sys import modules
 from types import MethodType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
-from opentelemetry.context import Context, get_current
-from opentelemetry.trace import Span
-
 from asynctrace.httpx._library import LIBRARIES, library_of
-from asynctrace.propagation import format_traceparent, identity
 
 if TYPE_CHECKING:
-    import httpx
-
     from asynctrace.tracing import Tracing
 
-_SCOPE = "opentelemetry.instrumentation.httpx"
+SCOPE: Final = "opentelemetry.instrumentation.httpx"
+"""Of contrib's spans, and the name of its module."""
+
+_AIOHTTP: Final = "opentelemetry.instrumentation.aiohttp_client"
 
 
-def is_outside(current: Span, request: httpx.Request) -> bool:
-    """Whether contrib's instrumentation made `current` for this very request.
+def may_have_contrib(transport: object) -> bool:
+    """Whether contrib may sit in a transport: it is contrib's own, or one over aiohttp's client."""
+    return type(transport).__module__.startswith((SCOPE, "httpx_aiohttp"))
 
-    It has then put the span into the request's headers. A request that is made inside of another's
-    span (by an application behind `ASGITransport`) carries no such header, or another one.
+
+def has_contrib(transport: object, send: Callable[..., object]) -> bool:
+    """Whether contrib traces what goes through a transport by its method `send`.
+
+    It is then the transport; or it listens to aiohttp's client; or a wrapt proxy of it stands in
+    place of the bound method. A proxy of somebody else's passes for contrib's.
     """
-    if _SCOPE not in modules:
-        return False
-    scope = getattr(current, "instrumentation_scope", None)
-    if scope is None or scope.name != _SCOPE:
-        return False
-    trace_id, span_id, flags, _ = identity(current)
-    return bool(request.headers.get("traceparent") == format_traceparent(trace_id, span_id, flags))
-
-
-def is_contribs(transport: object) -> bool:
-    """Whether `transport` is one of contrib's own."""
-    return type(transport).__module__.startswith(_SCOPE)
-
-
-def is_patched(send: Callable[..., object]) -> bool:
-    """Whether contrib sits around a transport's method: a wrapt proxy instead of a bound method.
-
-    A proxy of somebody else's passes for contrib's.
-    """
-    return type(send) is not MethodType and hasattr(send, "__wrapped__")
-
-
-def quiet() -> Context:
-    """The current context, but contrib's HTTP instrumentations make no span and no header in it."""
-    # Contrib has imported this already; elsewhere its 30 ms are not spent.
-    from opentelemetry.instrumentation.utils import suppress_http_instrumentation
-
-    with suppress_http_instrumentation():
-        return get_current()
+    module = type(transport).__module__
+    return (
+        module.startswith(SCOPE)
+        or (module.startswith("httpx_aiohttp") and _AIOHTTP in modules)
+        or (type(send) is not MethodType and hasattr(send, "__wrapped__"))
+    )
 
 
 _handed_over: WeakSet[Any] = WeakSet()

@@ -8,13 +8,11 @@ imported yet is met at its import.
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import wraps
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
-from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
@@ -22,6 +20,7 @@ from weakref import WeakSet
 from asynctrace._http.client import Shaping
 from asynctrace.errors import LifecycleError
 from asynctrace.httpx import _client, _contrib, _logical
+from asynctrace.httpx._imports import ImportListener
 from asynctrace.httpx._library import LIBRARIES
 from asynctrace.httpx._shaping import place_of
 
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
     from asynctrace.httpx._client import Engine
     from asynctrace.httpx._shaping import TracingOptions
     from asynctrace.tracing import Tracing
+
+_logger = logging.getLogger("asynctrace")
 
 _PUT_BY: Final = "instrument_all"
 
@@ -64,12 +65,12 @@ def instrument_all(
             )
         return
     _active = wanted
-    sys.meta_path.insert(0, wanted.finder)
+    sys.meta_path.insert(0, wanted.listener)
     try:
         for name in LIBRARIES:
             if name in sys.modules:
                 wanted.patch(sys.modules[name])
-    except BaseException:
+    except BaseException:  # whatever it was, interrupted or refused: all clients or none
         uninstrument_all()
         raise
 
@@ -83,7 +84,7 @@ def uninstrument_all() -> None:
     active, _active = _active, None
     if active is None:
         return
-    sys.meta_path.remove(active.finder)
+    sys.meta_path.remove(active.listener)
     active.restore()
 
 
@@ -95,14 +96,21 @@ class _Everywhere:
     contrib: bool
     logical_span: bool
     options: Mapping[str, Any]
-    finder: MetaPathFinder = field(init=False, compare=False)
+    listener: ImportListener = field(init=False, compare=False)
     _patched: dict[type, tuple[Callable[..., Any], Callable[..., Any]]] = field(
         default_factory=dict, compare=False
     )
     _clients: WeakSet[Any] = field(default_factory=WeakSet, compare=False)
 
     def __post_init__(self) -> None:
-        self.finder = _Finder(self.patch)
+        self.listener = ImportListener(self._patch_later)
+
+    def _patch_later(self, library: ModuleType) -> None:
+        """:meth:`patch` in the import of a library, which never fails because of it."""
+        try:
+            self.patch(library)
+        except Exception as error:
+            _logger.warning("the clients of %s are not traced: %r", library.__name__, error)
 
     def patch(self, library: ModuleType) -> None:
         """Trace the clients of a library that has been imported."""
@@ -145,8 +153,11 @@ class _Everywhere:
         # A `send` of ours may be in somebody's hands still after it was taken back.
         if client not in self._clients and _active is self:
             self._clients.add(client)
-            kind = _client.transport_for(client)
-            _client.install(client, kind, self.tracing, self.options, _PUT_BY)
+            try:
+                kind = _client.transport_for(client)
+                _client.install(client, kind, self.tracing, self.options, _PUT_BY)
+            except Exception as error:  # a client unlike all others; said once for each
+                _logger.warning("%r is not traced: %s", client, error)
 
 
 def _logical_send(
@@ -164,49 +175,3 @@ def _logical_send(
 
 
 _active: _Everywhere | None = None
-
-
-class _Finder(MetaPathFinder):
-    """Notices the import of one of the libraries. Finds nothing itself."""
-
-    def __init__(self, imported: Callable[[ModuleType], None]) -> None:
-        self._imported = imported
-        self._is_asking = False
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if fullname not in LIBRARIES or self._is_asking:
-            return None
-        self._is_asking = True  # the import lock of this module is held: nobody else gets here
-        try:
-            spec = find_spec(fullname)
-        finally:
-            self._is_asking = False
-        if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader, self._imported)
-        return spec
-
-
-class _Loader(Loader):
-    """Loads a module as its own loader does, and tells when it is there."""
-
-    def __init__(self, loader: Loader, imported: Callable[[ModuleType], None]) -> None:
-        self._loader = loader
-        self._imported = imported
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self._loader.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        # From here on the module knows nothing of us.
-        module.__loader__ = self._loader
-        if module.__spec__ is not None:
-            module.__spec__.loader = self._loader
-        self._loader.exec_module(module)
-        self._imported(module)
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> object:
-            return getattr(self._loader, name)

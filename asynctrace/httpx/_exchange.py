@@ -82,12 +82,16 @@ class Exchange:
             except Exception as error:
                 self._fault(option, error)
 
-    def received(self, response: httpx.Response, attributes: semconv.Attributes) -> None:
-        """The response's headers are there; `attributes` are those they make, to be added to."""
+    def received(self, response: httpx.Response, attributes: semconv.Attributes) -> bool:
+        """The response's headers are there; `attributes` are those they make, to be added to.
+
+        Returns whether the span is to end with them.
+        """
         self._known = dict(attributes)
         capture = self.shaping.response_headers
         if capture is not None:
             attributes.update(capture.attributes(response.headers.multi_items()))
+        return self.shaping.end_at_headers
 
     def ended(
         self, attributes: semconv.Attributes, error: BaseException | None, *, in_finalizer: bool

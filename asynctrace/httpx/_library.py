@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from types import ModuleType
-from typing import TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 LIBRARIES = ("httpx", "httpx2")
 
@@ -19,7 +19,6 @@ T = TypeVar("T")
 
 # Not `functools.cache`, for which type checkers hold a class to be unhashable.
 _fitted: dict[tuple[type, ModuleType, str], type] = {}
-_streams: dict[tuple[type, type], type | None] = {}
 _in_memory: set[type] = set()
 
 
@@ -48,30 +47,34 @@ def fit(ours: type[T], library: ModuleType, base: str) -> type[T]:
     return cast("type[T]", kind)
 
 
-def stream_class(ours: type[T], stream: type, base: str) -> type[T] | None:
-    """`ours` as it fits around a stream of the class `stream`.
+class StreamClasses(dict[type, "type[T] | None"], Generic[T]):
+    """By the class of a stream: our class as it fits around such a stream.
 
     None when there is nothing to follow, as the stream holds its bytes in memory; and when it is
-    not what a client of either library takes for the public class `base`.
+    not what a client of either library takes for its public class of the name `base`.
+
+    A dict, as it is asked for every response: what it knows already costs no call.
     """
-    key = ours, stream
-    try:
-        kind = _streams[key]
-    except KeyError:
-        kind = _streams[key] = _stream_class(ours, stream, base)
-    return cast("type[T] | None", kind)
+
+    def __init__(self, ours: type[T], base: str) -> None:
+        super().__init__()
+        self._ours = ours
+        self._base = base
+
+    def __missing__(self, stream: type) -> type[T] | None:
+        kind = self[stream] = self._fit(stream)
+        return kind
+
+    def _fit(self, stream: type) -> type[T] | None:
+        library = library_of(stream)
+        if library is None or not issubclass(stream, getattr(library, self._base)):
+            return None
+        if stream is library.ByteStream:
+            _in_memory.add(stream)
+            return None
+        return fit(self._ours, library, self._base)
 
 
 def is_in_memory(stream: object) -> bool:
-    """Whether a stream, one that :func:`stream_class` was asked about, has all its bytes."""
+    """Whether a stream, one whose class :class:`StreamClasses` knows, has all its bytes."""
     return type(stream) in _in_memory
-
-
-def _stream_class(ours: type[T], stream: type, base: str) -> type[T] | None:
-    library = library_of(stream)
-    if library is None or not issubclass(stream, getattr(library, base)):
-        return None
-    if stream is library.ByteStream:
-        _in_memory.add(stream)
-        return None
-    return fit(ours, library, base)

@@ -9,23 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import get_current
 from opentelemetry.trace import Span, SpanKind
 
 from asynctrace import semconv
 from asynctrace._http.suppression import is_suppressed
-from asynctrace.context import attach, detach, tell_outcome
+from asynctrace.context import attach, detach, end_span
 from asynctrace.httpx._attributes import KNOWN_METHODS
-from asynctrace.httpx._body import AsyncBody, Body
-from asynctrace.httpx._library import stream_class
+from asynctrace.httpx._body import ASYNC_BODIES, BODIES
+from asynctrace.httpx._used import SCOPE_NAME
 from asynctrace.tracing import Tracing, running
 
 if TYPE_CHECKING:
     import httpx
-
-SCOPE_NAME: Final = "asynctrace.httpx"
 
 _MARK = "_asynctrace_logical"
 """In `__dict__` of our `send`, by which it is told apart."""
@@ -65,8 +63,7 @@ def _around_async(send: Callable[..., Any], tracing: Tracing | None) -> Callable
         with _span(tracing, request) as span:
             response: httpx.Response = await send(request, **options)
         if span is not None:
-            kind = stream_class(AsyncBody, type(response.stream), "AsyncByteStream")
-            _end_with(span, response, kind)
+            _end_with(span, response, ASYNC_BODIES[type(response.stream)])
         return response
 
     return traced
@@ -78,7 +75,7 @@ def _around(send: Callable[..., Any], tracing: Tracing | None) -> Callable[..., 
         with _span(tracing, request) as span:
             response: httpx.Response = send(request, **options)
         if span is not None:
-            _end_with(span, response, stream_class(Body, type(response.stream), "SyncByteStream"))
+            _end_with(span, response, BODIES[type(response.stream)])
         return response
 
     return traced
@@ -101,8 +98,7 @@ def _span(given: Tracing | None, request: httpx.Request) -> Iterator[Span | None
     try:
         yield span
     except BaseException as error:
-        tell_outcome(span, error)
-        span.end()
+        end_span(span, error)
         raise
     finally:
         detach(token)

@@ -7,6 +7,7 @@ that differs in its headers alone.
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry import baggage
@@ -26,6 +27,9 @@ ours) sees by it that this attempt has its span already."""
 
 # Headers that do not by themselves say which trace a request belongs to.
 _COMPANIONS = frozenset({"tracestate", "baggage"})
+
+# Of a header as the libraries keep it: as it was given, in lower case, and the value.
+_lowered_name = itemgetter(1)
 
 # Where baggage is kept, read off what the public API returns.
 [_BAGGAGE_KEY] = baggage.set_baggage("name", "value", Context())
@@ -76,10 +80,8 @@ def _with_traceparent(given: httpx.Headers, value: bytes) -> httpx.Headers:
     headers = type(given)(given)
     try:
         items = headers._list
-        for item in items:
-            if item[1] == b"traceparent":
-                return headers
-        items.append((b"traceparent", b"traceparent", value))
+        if b"traceparent" not in map(_lowered_name, items):
+            items.append((b"traceparent", b"traceparent", value))
     except (AttributeError, IndexError):  # the library has moved what is inside
         headers.setdefault("traceparent", value.decode())
     return headers

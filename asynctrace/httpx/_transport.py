@@ -8,14 +8,17 @@ those of a client, or as plain transports::
 
 from __future__ import annotations
 
-from types import TracebackType
+from types import MethodType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
+from asynctrace._http.contrib import quiet
 from asynctrace.context import attach, detach
 from asynctrace.errors import ConfigError
-from asynctrace.httpx._attempt import Attempts, failed
-from asynctrace.httpx._body import AsyncBody, Body, Closer
-from asynctrace.httpx._contrib import is_contribs, is_patched, quiet
+from asynctrace.httpx._attempt import Attempts
+from asynctrace.httpx._body import ASYNC_BODIES, BODIES
+from asynctrace.httpx._closer import Closer
+from asynctrace.httpx._contrib import has_contrib, may_have_contrib
+from asynctrace.httpx._ending import failed
 from asynctrace.httpx._hops import unanswered
 from asynctrace.httpx._library import fit, imported_library, library_of
 from asynctrace.httpx._request import give_back
@@ -67,7 +70,7 @@ class AsyncTracingTransport(AsyncBaseTransport):
     ) -> None:
         self.wrapped: Final = wrapped
         self._attempts = Attempts(tracing, options, is_async=True)
-        self._around_contrib = is_contribs(wrapped)
+        self._may_have_contrib = may_have_contrib(wrapped)
         self._closer = Closer()
 
     async def handle_async_request(self, request: Request) -> Response:
@@ -80,7 +83,10 @@ class AsyncTracingTransport(AsyncBaseTransport):
             return await self.wrapped.handle_async_request(request)
         span, sent, exchange = attempt
         send = self.wrapped.handle_async_request
-        token = attach(span, quiet() if self._around_contrib or is_patched(send) else None)
+        contrib = (self._may_have_contrib or type(send) is not MethodType) and has_contrib(
+            self.wrapped, send
+        )
+        token = attach(span, quiet() if contrib else None)
         try:
             if exchange is None:
                 response = await send(sent)
@@ -96,9 +102,7 @@ class AsyncTracingTransport(AsyncBaseTransport):
             detach(token)
             if sent.stream is not request.stream:
                 give_back(request, sent)
-        body = self._attempts.received(
-            span, request, response, exchange, AsyncBody, "AsyncByteStream"
-        )
+        body = self._attempts.received(span, request, response, exchange, ASYNC_BODIES)
         if body is not None:
             stream: Any = response.stream  # of the kind that `body` goes around
             response.stream = body(stream, span, exchange, self._closer)
@@ -161,7 +165,7 @@ class TracingTransport(BaseTransport):
     ) -> None:
         self.wrapped: Final = wrapped
         self._attempts = Attempts(tracing, options, is_async=False)
-        self._around_contrib = is_contribs(wrapped)
+        self._may_have_contrib = may_have_contrib(wrapped)
 
     def handle_request(self, request: Request) -> Response:
         """Send a request through the wrapped transport, in a span, with its context in the headers.
@@ -173,7 +177,10 @@ class TracingTransport(BaseTransport):
             return self.wrapped.handle_request(request)
         span, sent, exchange = attempt
         send = self.wrapped.handle_request
-        token = attach(span, quiet() if self._around_contrib or is_patched(send) else None)
+        contrib = (self._may_have_contrib or type(send) is not MethodType) and has_contrib(
+            self.wrapped, send
+        )
+        token = attach(span, quiet() if contrib else None)
         try:
             if exchange is None:
                 response = send(sent)
@@ -189,7 +196,7 @@ class TracingTransport(BaseTransport):
             detach(token)
             if sent.stream is not request.stream:
                 give_back(request, sent)
-        body = self._attempts.received(span, request, response, exchange, Body, "SyncByteStream")
+        body = self._attempts.received(span, request, response, exchange, BODIES)
         if body is not None:
             stream: Any = response.stream  # of the kind that `body` goes around
             response.stream = body(stream, span, exchange)

@@ -178,15 +178,22 @@ class Server:
         self.go_on = asyncio.Event()
         self.arrived = asyncio.Event()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._unix_server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
+    async def listen_at(self, path: str) -> None:
+        """Serve at a unix socket, too."""
+        self._unix_server = await asyncio.start_unix_server(self._serve, path)
+
     async def __aexit__(self, *_: object) -> None:
         self.go_on.set()
         self._server.close()
+        if self._unix_server is not None:
+            self._unix_server.close()
         for writer in self._writers:
             writer.transport.abort()
         await self._server.wait_closed()
@@ -233,7 +240,7 @@ class Server:
             case ["garbage"]:
                 await connection.send(b"this is not HTTP\r\n\r\n")
                 connection.abort()
-            case [status]:
+            case [status] | ["http:", "", _, status]:  # in full: it is asked as a proxy
                 body = b"hello"
                 await connection.send(_head(int(status), body) + body)
 

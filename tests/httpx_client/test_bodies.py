@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import gzip
+import time
 from typing import Any
 
 import httpx
@@ -12,7 +13,7 @@ import pytest
 from opentelemetry.trace import StatusCode
 
 from asynctrace.httpx import instrument
-from asynctrace.httpx._body import Closer
+from asynctrace.httpx._closer import Closer
 from asynctrace.tracing import Tracing
 from tests.httpx_client.harness import KINDS, Kind, Recorder, Server, until
 
@@ -319,16 +320,22 @@ async def test_cancelled_at_every_step(
     assert tracing.open_spans() == ()
 
 
+@pytest.mark.parametrize("path", ["/silent", "/drip"])
 async def test_timeout_of_the_callers(
-    async_kind: Kind, server: Server, tracing: Tracing, recorder: Recorder
+    async_kind: Kind, server: Server, tracing: Tracing, recorder: Recorder, path: str
 ) -> None:
-    """`asyncio.timeout` arrives as a cancellation; which it was cannot be known here."""
+    """`asyncio.timeout` takes its cancellation back: that is told, with the time of the request."""
     async with async_kind.client() as client:
         instrument(client, tracing=tracing)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
-                await client.get(server.url("/silent"))
-    assert (recorder.one().attributes or {})[REASON] == "cancelled"
+                await client.get(server.url(path))
+        cancelled_at = time.time_ns()
+        await until(lambda: recorder.spans)
+    span = recorder.one()
+    assert (span.attributes or {})[REASON] == "scope"
+    assert (span.end_time or 0) <= cancelled_at
+    assert span.status.status_code is StatusCode.UNSET
 
 
 async def test_a_coroutine_that_is_closed(tracing: Tracing, recorder: Recorder) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -216,7 +217,7 @@ async def main():
             client.get("http://host/")
         await tracing.force_flush()
     assert len(exporter.spans) == 2, exporter.spans
-    assert type(library.__spec__.loader).__module__ != "asynctrace.httpx._everywhere"
+    assert type(library.__spec__.loader).__module__ != "asynctrace.httpx._imports"
     assert library.__loader__ is library.__spec__.loader
 
 asyncio.run(main())
@@ -236,6 +237,67 @@ def test_a_library_imported_later(then: str) -> None:
     """It is traced from its import on, and its module looks like any other."""
     program = _LATER.format(then=_IMPORTS[then])
     subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
+
+
+_INSIDE = """
+import sys
+from importlib.abc import MetaPathFinder
+import asynctrace.httpx
+
+class Finder(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "httpx":
+            import httpx2
+
+asynctrace.httpx.instrument_all()
+sys.meta_path.insert(1, Finder())
+import httpx, httpx2
+for kind in (httpx.Client, httpx.AsyncClient, httpx2.Client, httpx2.AsyncClient):
+    assert hasattr(kind.send, "__wrapped__"), kind
+"""
+
+
+@pytest.mark.may_block("starts a process")
+def test_libraries_imported_at_once() -> None:
+    """One that is imported while the other is being looked for is met as well."""
+    subprocess.run([sys.executable, "-c", _INSIDE], check=True, timeout=30)
+
+
+@pytest.mark.may_block("starts a process")
+def test_a_library_unlike_the_others(tmp_path: Path) -> None:
+    """An import never fails because of us; that its clients are not traced is logged."""
+    (tmp_path / "httpx2.py").write_text("answer = 42\n")
+    program = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import asynctrace.httpx\n"
+        "asynctrace.httpx.instrument_all(); import httpx2; print(httpx2.answer)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout == "42\n"
+    assert done.stderr.startswith("the clients of httpx2 are not traced: AttributeError(")
+
+
+@pytest.mark.may_block("writes a log line")
+def test_a_client_unlike_the_others(
+    tracing: Tracing, recorder: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that cannot be traced works all the same, and this is said once."""
+
+    class Client(httpx.Client):
+        def _transport_for_url(self, url: httpx.URL) -> httpx.BaseTransport:
+            return httpx.MockTransport(lambda request: httpx.Response(200))
+
+    instrument_all(tracing=tracing)
+    client = Client()
+    mounts = client.__dict__.pop("_mounts")
+    assert client.get("http://host/").status_code == 200
+    assert client.get("http://host/").status_code == 200
+    client._mounts = mounts
+    client.close()
+    assert recorder.started == []
+    [record] = caplog.records
+    assert "keeps its transports elsewhere" in record.getMessage()
 
 
 async def test_logical_spans(kind: Kind, tracing: Tracing, recorder: Recorder) -> None:
@@ -267,8 +329,8 @@ def test_a_library_that_cannot_be_found() -> None:
     instrument_all()
     finder: Any = sys.meta_path[0]
     assert finder.find_spec("nothing", None) is None
-    finder._is_asking = True
+    finder._asking.add("httpx")
     assert finder.find_spec("httpx", None) is None
-    finder._is_asking = False
+    finder._asking.clear()
     spec = importlib.util.find_spec("httpx")
     assert spec is not None

@@ -15,7 +15,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from asynctrace.httpx import AsyncTracingTransport, TracingTransport, instrument, uninstrument
 from asynctrace.tracing import Tracing
-from tests.httpx_client.harness import Kind, Recorder, Server
+from tests.httpx_client.harness import Kind, Recorder, Server, until
 
 COUNT = "http.request.resend_count"
 
@@ -262,6 +262,20 @@ async def test_the_logical_span(kind: Kind, tracing: Tracing, recorder: Recorder
         assert span.parent is not None
         assert span.parent.span_id == logical.context.span_id
     assert (logical.attributes or {})["http.request.method"] == "GET"
+
+
+async def test_the_logical_span_of_a_timeout(
+    async_kind: Kind, server: Server, tracing: Tracing, recorder: Recorder
+) -> None:
+    """Both spans tell that an enclosing scope took the cancellation back."""
+    async with async_kind.client() as client:
+        instrument(client, tracing=tracing, logical_span=True)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await client.get(server.url("/silent"))
+    await until(lambda: len(recorder.spans) == 2)
+    reasons = [(s.attributes or {})["asynctrace.cancellation.reason"] for s in recorder.spans]
+    assert reasons == ["scope", "scope"]
 
 
 async def test_the_logical_span_of_a_stream(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -188,3 +190,54 @@ async def test_an_instrument_that_fails(
         await kind.call(client.get, "http://host/")
     recorder.one()
     assert tracing.statistics().faults == {NAME: 1}
+
+
+_LATE = """
+import asyncio, httpx
+from opentelemetry.metrics import set_meter_provider
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+import asynctrace
+from asynctrace.aiohttp import client_session
+from tests.httpx_client.harness import Server
+
+async def main():
+    async with asynctrace.init(exporter="none") as tracing, Server() as server:
+        async with asynctrace.create_client() as client, client_session() as session:
+            async def ask():
+                await client.get(server.url("/200"))
+                await (await session.get(server.url("/404"))).read()
+            await ask()
+            reader = InMemoryMetricReader()
+            set_meter_provider(MeterProvider([reader]))
+            await ask()
+            await ask()
+    [resource] = reader.get_metrics_data().resource_metrics
+    for scope in resource.scope_metrics:
+        for metric in scope.metrics:
+            for point in metric.data.data_points:
+                print(scope.scope.name, metric.name, point.count)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.may_block("starts a process")
+def test_a_meter_provider_that_is_set_later() -> None:
+    """Durations are recorded from then on, though requests were sent before."""
+    done = subprocess.run(
+        [sys.executable, "-c", _LATE], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stderr == ""
+    assert sorted(done.stdout.splitlines()) == [
+        f"asynctrace.aiohttp.client {NAME} 2",
+        f"asynctrace.httpx {NAME} 2",
+    ]
+
+
+def test_the_public_way_to_the_meter_provider(
+    measured: Measured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked where OpenTelemetry keeps the provider elsewhere by now."""
+    monkeypatch.delattr(metrics._api, "_METER_PROVIDER")
+    assert metrics.process_provider() is measured.provider

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import h2.config
@@ -132,6 +134,41 @@ async def test_the_peer_is_an_address(
     assert attributes["server.address"] == "localhost"
     assert attributes["network.peer.address"] == "127.0.0.1"
     assert attributes["network.peer.port"] == server.port
+
+
+async def test_through_a_proxy(
+    kind: Kind, server: Server, tracing: Tracing, recorder: Recorder
+) -> None:
+    """The peer is the proxy; what was asked for is the server behind it, which is told the span."""
+    async with kind.client(proxy=server.url("")) as client:
+        instrument(client, tracing=tracing)
+        response = await kind.call(client.get, "http://behind.example/200")
+    assert response.content == b"hello"
+    span = recorder.one()
+    attributes = span.attributes or {}
+    assert attributes["url.full"] == "http://behind.example/200"
+    assert (attributes["server.address"], attributes["server.port"]) == ("behind.example", 80)
+    assert attributes["network.peer.address"] == "127.0.0.1"
+    assert attributes["network.peer.port"] == server.port
+    [traceparent] = server.requests[0].header("traceparent")
+    assert f"{span.context.span_id:016x}" in traceparent
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no unix sockets here")
+async def test_over_a_unix_socket(
+    kind: Kind, server: Server, tracing: Tracing, recorder: Recorder, tmp_path: Path
+) -> None:
+    """The peer is the path."""
+    path = str(tmp_path / "api")
+    await server.listen_at(path)
+    async with kind.client(transport=kind.http_transport(uds=path)) as client:
+        instrument(client, tracing=tracing)
+        await kind.call(client.get, "http://api/200")
+    attributes = recorder.one().attributes or {}
+    assert attributes["server.address"] == "api"
+    assert attributes["network.peer.address"] == path
+    assert attributes["network.transport"] == "unix"
+    assert "network.peer.port" not in attributes
 
 
 class _Stream:

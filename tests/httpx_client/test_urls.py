@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from asynctrace import semconv
 from asynctrace.httpx._attributes import attributes as _attributes
+from asynctrace.httpx._attributes import parts_of
 
 SECRET = "hunter2secret"
 
@@ -82,3 +83,43 @@ def test_a_url_without_secrets_is_kept(path: str, query: str) -> None:
     """Where there is nothing to hide, `url.full` is the URL that httpx requests."""
     url = httpx.URL(f"http://host:81/{quote(path, safe='')}?q={quote(query, safe='')}")
     assert _attributes(httpx.Request("GET", url))["url.full"] == str(url)
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2])
+@given(
+    authority=st.sampled_from(["host", "host:81", "me:pw@host", "[::1]:8080", "bücher.example"]),
+    path=_text,
+    query=st.none() | _text,
+    fragment=st.none() | st.just("part"),
+)
+def test_the_parts_of_a_url(
+    library: Any, authority: str, path: str, query: str | None, fragment: str | None
+) -> None:
+    """What is read from inside of a URL is there, and is what public names tell."""
+    text = f"http://{authority}/{quote(path, safe='')}"
+    if query is not None:
+        text += f"?q={quote(query, safe='')}"
+    if fragment is not None:
+        text += f"#{fragment}"
+    url = library.URL(text)
+    assert tuple(url._uri_reference) == parts_of(url)
+
+
+@pytest.mark.parametrize("query", ["", "?a=1&sig=secret"])
+def test_without_the_parts_inside(query: str) -> None:
+    """A library that keeps them elsewhere is asked by public names."""
+    inside = httpx.URL(f"http://me:pw@host:81/path{query}")
+
+    class Url:
+        def __getattr__(self, name: str) -> Any:
+            if name == "_uri_reference":
+                raise AttributeError(name)
+            return getattr(inside, name)
+
+        def __str__(self) -> str:
+            return str(inside)
+
+    request = httpx.Request("GET", inside)
+    expected = _attributes(request)
+    request.url = Url()  # type: ignore[assignment]
+    assert _attributes(request) == expected
