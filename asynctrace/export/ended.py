@@ -28,7 +28,7 @@ class Ended:
     for the sake of one that it adds.
     """
 
-    __slots__ = ("_handing_on", "_queue", "_refuse", "_spans", "_stalls", "burst", "room")
+    __slots__ = ("_burst", "_handing_on", "_idle", "_queue", "_refuse", "_spans", "_stalls", "room")
 
     def __init__(
         self,
@@ -46,7 +46,17 @@ class Ended:
         self._stalls = stalls or StallMeter()
         self.room = room
         self.burst = burst
+
+    @property
+    def burst(self) -> int:
         """How many wait for each other; more than there is `room` for: until they are fetched."""
+        return self._burst
+
+    @burst.setter
+    def burst(self, burst: int) -> None:
+        self._burst = burst
+        # Up to so many a span need only be kept, and that is all that most of them meet.
+        self._idle = min(burst - 1, self.room)
 
     def __len__(self) -> int:
         return len(self._spans)
@@ -54,12 +64,13 @@ class Ended:
     def add(self, span: ReadableSpan) -> None:
         """Take a span; hand on a burst when there is one. Never waits, never raises."""
         waiting = len(self._spans)
-        if waiting >= self.room:
+        if waiting < self._idle:
+            self._spans.append(span)
+        elif waiting >= self.room:
             self._refuse()
-            return
-        self._spans.append(span)
-        if waiting + 1 >= self.burst:
-            self.hand_on(2 * self.burst)
+        else:
+            self._spans.append(span)
+            self.hand_on(2 * self._burst)
 
     def hand_on(self, limit: int | None = None) -> bool:
         """Queue what waits, at most `limit` spans; False when another thread is at it already."""

@@ -40,6 +40,8 @@ class Core:
         "open_spans",
         "plain",
         "processors",
+        "quick_end",
+        "quick_rules",
         "resource",
         "rules",
         "sampler",
@@ -74,5 +76,14 @@ class Core:
             and (self.limits.span.count >= 2 * TRUSTED)
         )
         """Whether ids are random and no limit can touch what an integration sets."""
-        self.processors = Processors(self.fault)
+        self.processors = Processors(self.fault, changed=self._choose)
         self.open_spans = OpenSpans(max_open_spans)
+        self._choose()
+
+    def _choose(self) -> None:
+        """Decide once, and not for each span, whether there is anything unusual to look at."""
+        quick = self.plain and not self.processors.added
+        self.quick_rules = self.rules if quick else None
+        """`rules`, when they are all that a span's start depends on."""
+        self.quick_end = None if self.sink is None or not quick else self.sink.on_end
+        """The sink, when nobody else is told of a span's end."""

@@ -18,14 +18,19 @@ if TYPE_CHECKING:
     from .attributes import Fault
 
 
+def _nothing() -> None: ...
+
+
 class Processors(SynchronousMultiSpanProcessor):
     """Calls processors in the order they were added.
 
     A list, because appending to one is atomic: there is no lock that a fork could leave locked.
     """
 
-    def __init__(self, fault: Fault) -> None:
+    def __init__(self, fault: Fault, *, changed: Callable[[], None] = _nothing) -> None:
+        """`changed` is called when there are more processors, or others."""
         self.added: list[SpanProcessor] = []
+        self._changed = changed
         self._is_shut_down = False
         self._fault = fault
 
@@ -37,9 +42,11 @@ class Processors(SynchronousMultiSpanProcessor):
     @_span_processors.setter
     def _span_processors(self, processors: tuple[SpanProcessor, ...]) -> None:
         self.added = list(processors)
+        self._changed()
 
     def add_span_processor(self, span_processor: SpanProcessor) -> None:
         self.added.append(span_processor)
+        self._changed()
 
     def on_start(self, span: SdkSpan, parent_context: Context | None = None) -> None:
         for processor in self.added:

@@ -174,18 +174,18 @@ class Span(RecordedSpan):
     def end_with(self, attributes: Mapping[str, AnyValue]) -> None:
         """`update_trusted`, then `end`, in one step: it is how every request ends."""
         core = self._tracer._core
+        on_end = core.quick_end
         kept = self._attributes
         if (
-            core.plain
+            on_end is not None
             and len(kept) < TRUSTED
             and self._end_time is None
-            and not core.processors.added
+            and self._trace_flags & _SAMPLED
         ):
             kept.update(attributes)
             self._end_time = core.clock()
             core.open_spans.table.pop(self._span_id, None)
-            if core.sink is not None and self._trace_flags & _SAMPLED:
-                core.sink.on_end(self)
+            on_end(self)
         else:
             self.update_trusted(attributes)
             self.end()

@@ -135,8 +135,8 @@ class Tracer(BaseTracer):
         processors are told (baggage may be in it); by default the current one with `parent` in it.
         """
         core = self._core
-        rules = core.rules
-        if rules is None or links or not core.plain or core.processors.added:
+        rules = core.quick_rules
+        if rules is None or links:
             return self._start_carefully(
                 name, kind, parent, build, subject, context, links, start_time
             )
