@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 from opentelemetry import baggage as baggage_api
 from opentelemetry import trace as trace_api
@@ -121,8 +121,15 @@ class Propagator(TextMapPropagator):
         self._propagators = tuple(propagators)
         self._reported: set[tuple[str, str]] = set()
         kinds = [type(propagator) for propagator in self._propagators]
-        self._baggage = BaggagePropagator in kinds
-        self._w3c = TraceContextPropagator in kinds and len(kinds) == 1 + self._baggage
+        # Plain attributes: integrations read them for each request.
+        self.baggage: Final = BaggagePropagator in kinds
+        """Whether W3C Baggage is among the formats."""
+        self.w3c: Final = TraceContextPropagator in kinds and len(kinds) == 1 + self.baggage
+        """Whether this is W3C Trace Context, alone or with W3C Baggage, and nothing else.
+
+        An integration may then call ``remote_span`` and ``format_traceparent`` (and, if `baggage`,
+        ``parse_baggage`` and ``format_baggage``) on its own headers directly.
+        """
 
     @classmethod
     def from_names(cls, names: Iterable[str]) -> Propagator:
@@ -135,20 +142,6 @@ class Propagator(TextMapPropagator):
         """
         wanted = list(dict.fromkeys(name.strip().lower() for name in names))
         return cls([] if "none" in wanted else map(_load, wanted))
-
-    @property
-    def w3c(self) -> bool:
-        """Whether this is W3C Trace Context, alone or with W3C Baggage, and nothing else.
-
-        An integration may then call ``remote_span`` and ``format_traceparent`` (and, if `baggage`,
-        ``parse_baggage`` and ``format_baggage``) on its own headers directly.
-        """
-        return self._w3c
-
-    @property
-    def baggage(self) -> bool:
-        """Whether W3C Baggage is among the formats."""
-        return self._baggage
 
     def extract(
         self,

@@ -79,8 +79,10 @@ class Span(RecordedSpan):
             self._refuse("update_trusted")
             return
         core = self._tracer._core
-        dropped = merge_trusted(self._attributes, attributes, core.limits.span, core.fault)
-        if dropped:
+        if core.plain and len(self._attributes) < TRUSTED:
+            self._attributes.update(attributes)
+        else:
+            dropped = merge_trusted(self._attributes, attributes, core.limits.span, core.fault)
             self._dropped_attributes += dropped
 
     def add_event(
