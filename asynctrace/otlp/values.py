@@ -54,7 +54,7 @@ _VALUE: Final = tag(2, LENGTH)
 class KeyValues(dict[str | int, bytes]):
     """One key's fields by value; looking up a value that is not there encodes it."""
 
-    __slots__ = ("_key", "_owner", "_tag", "false", "none", "true")
+    __slots__ = ("_double", "_key", "_owner", "_tag", "false", "none", "true")
 
     def __init__(self, owner: KeyValueFields, key: str) -> None:
         super().__init__()
@@ -64,6 +64,7 @@ class KeyValues(dict[str | int, bytes]):
         self.true = self.field(_TRUE)
         self.false = self.field(_FALSE)
         self.none = self.field(_NONE)
+        self._double = self.field(_DOUBLE + pack_double(0.0))[: -len(pack_double(0.0))]
 
     def __missing__(self, value: str | int) -> bytes:
         short = True
@@ -89,7 +90,7 @@ class KeyValues(dict[str | int, bytes]):
 
     def double(self, value: float) -> bytes:
         """Write the key with a float; floats hardly ever come twice."""
-        return self.field(_DOUBLE + pack_double(value))
+        return self._double + pack_double(value)
 
 
 class KeyValueFields(dict[str, KeyValues]):
@@ -115,7 +116,7 @@ class KeyValueFields(dict[str, KeyValues]):
         values = KeyValues(self, key)
         if type(key) is str and len(key) <= LONGEST_REMEMBERED:
             self[key] = values
-            self.spend(3 * len(values.none))
+            self.spend(4 * len(values.none))
         return values
 
     def spend(self, size: int) -> None:

@@ -42,7 +42,7 @@ class LeanSpan:
         self._trace_id = context.trace_id
         self._span_id = context.span_id
         self._trace_flags = int(context.trace_flags)
-        self._trace_state = context.trace_state
+        self._trace_state = context.trace_state or None
         self._span_context = context
 
 

@@ -70,7 +70,7 @@ def _adopt(context: object) -> Parent | None:
     if not context.is_valid:
         return None
     if context.is_remote:
-        return RemoteSpan(
-            context.trace_id, context.span_id, int(context.trace_flags), context.trace_state
-        )
+        # An empty tracestate as none at all: every look at it would be a call.
+        state = context.trace_state or None
+        return RemoteSpan(context.trace_id, context.span_id, int(context.trace_flags), state)
     return DroppedSpan(context)
