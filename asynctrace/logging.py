@@ -18,14 +18,16 @@ service. They are those of the span that was current when the record was made, w
 formats it.
 
 An installed record keeps a reference to the span and works the fields out when it is formatted, or
-when one of them is asked for: a record that no handler formats costs next to nothing.
+when one of them is asked for: a record that no handler formats costs next to nothing. A handler
+that sends a record's ``__dict__`` without formatting it (``SocketHandler``, ``DatagramHandler``,
+``HTTPHandler``) does not ask: give it a :class:`TraceFilter`.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 from opentelemetry import trace as trace_api
 
@@ -129,7 +131,8 @@ class TraceFilter(logging.Filter):
 
         handler.addFilter(asynctrace.logging.TraceFilter())
 
-    Put it where the record is made: on a logger, or on a handler that is called there.
+    Put it where the record is made: on a logger, or on a handler that is called there. An installed
+    record has those of its own span, wherever that is.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -143,8 +146,17 @@ class TraceFormatter(logging.Formatter):
     A record that comes without is given those of the current span.
     """
 
-    def __init__(self, fmt: str | None = FORMAT, *args: Any, **kwargs: Any) -> None:
-        super().__init__(fmt, *args, **kwargs)
+    def __init__(
+        self,
+        fmt: str | None = None,
+        datefmt: str | None = None,
+        style: Literal["%", "{", "$"] = "%",
+        **kwargs: Any,
+    ) -> None:
+        # None is also what logging.config passes for a configuration that names no format.
+        if fmt is None and style == "%":
+            fmt = FORMAT
+        super().__init__(fmt, datefmt, style, **kwargs)
 
     def format(self, record: logging.LogRecord) -> str:
         _fill(record)

@@ -16,8 +16,10 @@ event ``asynctrace.loop.blocked``   on the span that ran: the stack, and how lon
 ==================================  ===============================================================
 
 The times are brought up to date while the block lasts, because its span may end with it. They are
-counted from when the heartbeat was due, and so may be short by its interval, never long. What
-blocks while it holds the interpreter's lock cannot be watched: it is counted, without a stack.
+counted from when the heartbeat was due, and so may be short by its interval, never long. When
+several spans block one after the other, before the loop runs again, each that is seen is told of
+its part. What blocks while it holds the interpreter's lock cannot be watched: it is counted,
+without a stack.
 """
 
 from __future__ import annotations
@@ -152,18 +154,20 @@ class LoopMonitor:
         if not self._loop.is_running():
             self._paused = True
             return
-        block = self._block
-        if block is not None and block.due == due:
-            block.lasts_still(late)
-            return
         frame = sys._current_frames().get(self._thread)
         task = asyncio.current_task(self._loop)
         span = None if task is None else span_of_task(task)
+        block = self._block
+        if block is not None and block.due == due and block.span is span:
+            block.lasts_still(late)
+            return
         stack = summary(frame)
         del frame  # it would keep the locals of who blocks
-        if self._due == due:  # and what was seen is of this block
-            self._block = block = Block(due, span, provider.open_spans())
-            block.begin(late, stack)
+        if self._due != due:  # and what was seen is not of this block
+            return
+        if block is None or block.due != due:
+            self._block = block = Block(due, provider.open_spans())
+        block.is_of(span, late, stack)
 
     def __repr__(self) -> str:
         state = "stopped" if self._stopped.is_set() else "watching"
@@ -171,27 +175,47 @@ class LoopMonitor:
 
 
 class Block:
-    """One time that the loop was blocked, and the spans that are told of it."""
+    """One time that the loop was blocked, and the spans that are told of it.
 
-    __slots__ = ("_costs", "_next", "_span", "due")
+    It may be of several spans, one after the other: in one step of a task, or in the steps of
+    several tasks between which the loop does not come to its heartbeat.
+    """
 
-    def __init__(self, due: float, span: object, open_spans: tuple[Span, ...]) -> None:
+    __slots__ = ("_costs", "_looked", "_next", "_open_spans", "_waiting", "due", "span")
+
+    def __init__(self, due: float, open_spans: tuple[Span, ...]) -> None:
         self.due = due
-        self._span = span if isinstance(span, Span) and span.is_recording() else None
-        self._costs = [
-            Cost(waiting, LOOP_WAIT_TIME) for waiting in _waiting(self._span, open_spans)
-        ]
-        if self._span is not None:
-            self._costs.append(Cost(self._span, LOOP_BLOCKED_TIME))
+        self.span: object = None
+        """What ran when it was last looked at."""
+        self._open_spans = open_spans
+        self._waiting: list[Cost] | None = None
+        self._costs: list[Cost] = []
+        self._looked = 0.0
         self._next = 0.0
 
-    def begin(self, late: float, stack: traceback.StackSummary) -> None:
-        """Tell the stack, after `late` seconds."""
-        if self._span is not None:
-            self._span.add_event(
+    def is_of(self, span: object, late: float, stack: traceback.StackSummary) -> None:
+        """`span` is seen to run, with this stack, after `late` seconds."""
+        running = span if isinstance(span, Span) and span.is_recording() else None
+        at_work = _at_work(running, self._open_spans)
+        if self._waiting is None:
+            waiting = [one for one in self._open_spans if one._span_id not in at_work]
+            self._waiting = [
+                Cost(one, LOOP_WAIT_TIME, since=_begun(one, late)) for one in waiting[:_WAITING]
+            ]
+        else:
+            self._waiting = [cost for cost in self._waiting if cost.span._span_id not in at_work]
+        self.span = span
+        self._costs = [*self._waiting]
+        if running is not None:
+            begun = _begun(running, late)
+            # One that had begun before, when another one was seen, blocks since nobody knows when.
+            since = begun if begun >= self._looked else late
+            self._costs.append(Cost(running, LOOP_BLOCKED_TIME, since=since))
+            running.add_event(
                 BLOCKED_EVENT,
                 {CODE_STACKTRACE: "".join(stack.format()), LOOP_BLOCKED_TIME: late},
             )
+        self._looked = late
         self.lasts(late)
 
     def lasts(self, late: float) -> None:
@@ -202,36 +226,46 @@ class Block:
 
     def lasts_still(self, late: float) -> None:
         """The same, told seldom: not at each look, but when it has grown by a quarter."""
+        self._looked = late
         if late >= self._next:
             self.lasts(late)
 
 
 class Cost:
-    """Seconds on one span, added to those of earlier blocks."""
+    """Seconds on one span of a block, from `since` on, added to those told before."""
 
-    __slots__ = ("_before", "_name", "_span")
+    __slots__ = ("_before", "_name", "_since", "span")
 
-    def __init__(self, span: Span, name: str) -> None:
-        self._span = span
+    def __init__(self, span: Span, name: str, *, since: float = 0.0) -> None:
+        self.span = span
         self._name = name
+        self._since = since
         before = span.attributes.get(name)
         self._before = before if isinstance(before, float) else 0.0
 
-    def tell(self, seconds: float) -> None:
-        if self._span.is_recording():
-            self._span.set_attribute(self._name, self._before + seconds)
+    def tell(self, late: float) -> None:
+        """The block has lasted `late` seconds."""
+        if self.span.is_recording():
+            self.span.set_attribute(self._name, self._before + late - self._since)
 
 
-def _waiting(running: Span | None, open_spans: tuple[Span, ...]) -> list[Span]:
-    """The open spans but `running` and its ancestors, which do not wait for it but are at work."""
-    at_work = set()
+def _begun(span: Span, late: float) -> float:
+    """When `span` began, in seconds of a block that has lasted `late` ones; 0 if before it."""
+    age = (span._tracer._core.clock() - span.start_time) / 1e9
+    return min(max(0.0, late - age), late)
+
+
+def _at_work(running: Span | None, open_spans: tuple[Span, ...]) -> set[int]:
+    """The ids of `running` and its ancestors, which do not wait for it."""
+    at_work: set[int] = set()
     if running is not None:
         parents = {span._span_id: span._parent_id for span in open_spans}
+        parents[running._span_id] = running._parent_id  # it may have begun since
         at = running._span_id
         while at and at not in at_work:
             at_work.add(at)
             at = parents.get(at, 0)
-    return [span for span in open_spans if span._span_id not in at_work][:_WAITING]
+    return at_work
 
 
 def summary(frame: FrameType | None) -> traceback.StackSummary:

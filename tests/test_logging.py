@@ -6,6 +6,7 @@ import copy
 import io
 import json
 import logging
+import logging.config
 import logging.handlers
 import pickle
 import queue
@@ -289,6 +290,64 @@ def test_filter_and_formatter_by_hand(traced_spans: Recording) -> None:
     assert other.lines == [f"{ids(work)[1]} b"]
     log.handler.filters.clear()
     assert "trace_id=" in TraceFormatter().format(logging.makeLogRecord({"msg": "x"}))
+
+
+def test_configured_by_dict(traced_spans: Recording) -> None:
+    """Filter and formatter can be named in a configuration; its default format is ours."""
+    logging.config.dictConfig(
+        {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "filters": {"trace": {"()": "asynctrace.logging.TraceFilter"}},
+            "formatters": {
+                "ours": {"class": "asynctrace.logging.TraceFormatter"},
+                "made": {"()": "asynctrace.logging.TraceFormatter"},
+                "braces": {"class": "asynctrace.logging.TraceFormatter", "style": "{"},
+                "plain": {"format": "%(span_id)s %(message)s"},
+            },
+            "handlers": {
+                name: {"class": "logging.StreamHandler", "formatter": name, "filters": filters}
+                for name, filters in {
+                    "ours": [], "made": [], "braces": [], "plain": ["trace"]
+                }.items()
+            },
+            "loggers": {
+                f"test.configured.{name}": {"handlers": [name], "propagate": False}
+                for name in ("ours", "made", "braces", "plain")
+            },
+        }
+    )  # fmt: skip
+    told = {}
+    with span("work") as work:
+        for name in ("ours", "made", "braces", "plain"):
+            logger = logging.getLogger(f"test.configured.{name}")
+            logger.handlers[0].setStream(stream := io.StringIO())  # type: ignore[attr-defined]
+            logger.warning("x")
+            told[name] = stream.getvalue()
+    trace_id, span_id = ids(work)
+    for name in ("ours", "made"):
+        assert told[name].endswith(f"trace_id={trace_id} span_id={span_id} x\n")
+    assert (told["braces"], told["plain"]) == ("x\n", f"{span_id} x\n")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        lambda record: pickle.loads(logging.handlers.SocketHandler("", 0).makePickle(record)[4:]),
+        logging.handlers.HTTPHandler("", "").mapLogRecord,
+    ],
+    ids=["socket", "http"],
+)
+def test_handlers_that_send_without_formatting(
+    installed: None, traced_spans: Recording, sent: Any
+) -> None:
+    """With a TraceFilter on them, they send the fields of the record's own span."""
+    with span("work") as work:
+        record = logging.getLogRecordFactory()("n", 30, "p", 1, "m", (), None)
+    handler = logging.NullHandler()
+    handler.addFilter(TraceFilter())
+    assert handler.filter(record)
+    assert (sent(record)["trace_id"], sent(record)["span_id"]) == ids(work)
 
 
 def test_filter_on_an_installed_record(installed: None, traced_spans: Recording) -> None:

@@ -22,7 +22,7 @@ from opentelemetry.context import Context
 
 ContextToken: TypeAlias = "Token[Context]"
 
-[_SPAN_KEY] = trace_api.set_span_in_context(trace_api.INVALID_SPAN, Context())
+[SPAN_KEY] = trace_api.set_span_in_context(trace_api.INVALID_SPAN, Context())
 
 
 def _find_variable() -> ContextVar[Context] | None:
@@ -42,24 +42,25 @@ def _find_variable() -> ContextVar[Context] | None:
         otel_context.detach(token)
 
 
-_VARIABLE = _find_variable()
-_NOTHING = Context()
+VARIABLE = _find_variable()
+"""With `SPAN_KEY` and `NOTHING` for those who look at each request, and do in line what is here."""
+NOTHING = Context()
 
 
 def current_context() -> Context:
     """What is current in this task or thread, with one call instead of the API's three."""
-    return otel_context.get_current() if _VARIABLE is None else _VARIABLE.get(_NOTHING)
+    return otel_context.get_current() if VARIABLE is None else VARIABLE.get(NOTHING)
 
 
 def span_of(context: Context) -> trace_api.Span | None:
     """The span that `context` has current, of any make; None when it has none."""
     # Only spans are kept under the key. OpenTelemetry's own function checks that, and costs more.
-    return context.get(_SPAN_KEY)  # type: ignore[return-value]
+    return context.get(SPAN_KEY)  # type: ignore[return-value]
 
 
 def span_in(context: contextvars.Context) -> trace_api.Span | None:
     """The span that is current in a `context` which another thread may be running in just now."""
-    found = None if _VARIABLE is None else context.get(_VARIABLE)
+    found = None if VARIABLE is None else context.get(VARIABLE)
     return None if found is None else span_of(found)
 
 
@@ -68,14 +69,14 @@ def attach(span: trace_api.Span, context: Context | None = None) -> ContextToken
 
     `context` is what the rest (baggage, say) is taken from; by default what is current now.
     """
-    if _VARIABLE is None:
+    if VARIABLE is None:
         return otel_context.attach(trace_api.set_span_in_context(span, context))
-    before = _VARIABLE.get(_NOTHING) if context is None else context
+    before = VARIABLE.get(NOTHING) if context is None else context
     if not before:  # a server's request begins with nothing
-        return _VARIABLE.set(Context({_SPAN_KEY: span}))
+        return VARIABLE.set(Context({SPAN_KEY: span}))
     values = before.copy()
-    values[_SPAN_KEY] = span
-    return _VARIABLE.set(Context(values))
+    values[SPAN_KEY] = span
+    return VARIABLE.set(Context(values))
 
 
 def attach_context(context: Context) -> ContextToken:
@@ -89,11 +90,11 @@ def detach(token: ContextToken) -> None:
     Does nothing, quietly, in another context than that of ``attach``, or with a token used before.
     """
     # In line what `_reset` does, because this runs at the end of every request.
-    if _VARIABLE is None:
+    if VARIABLE is None:
         otel_context.detach(token)
         return
     try:
-        _VARIABLE.reset(token)
+        VARIABLE.reset(token)
     except (ValueError, RuntimeError):
         pass
 
@@ -118,11 +119,11 @@ def without_span(context: Context | None = None) -> Context:
 
 
 def _reset(token: ContextToken) -> bool:
-    if _VARIABLE is None:
+    if VARIABLE is None:
         otel_context.detach(token)
         return True
     try:
-        _VARIABLE.reset(token)
+        VARIABLE.reset(token)
     except (ValueError, RuntimeError):
         # ValueError: made in another context. RuntimeError: used already.
         return False

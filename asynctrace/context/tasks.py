@@ -19,6 +19,12 @@ Relation = Literal["child", "link"]
 TaskRelation = Literal["child", "link", "detached"]
 
 
+def require_relation(relation: object) -> None:
+    """Raises ``ConfigError`` for what is no :data:`Relation`."""
+    if relation not in get_args(Relation):
+        raise ConfigError("relation", relation, f"give one of {get_args(Relation)}")
+
+
 def create_task(
     coro: Coroutine[Any, Any, T],
     name: str | None = None,

@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ParamSpec, TypeVar, get_args, overload
+from typing import Any, ParamSpec, TypeVar, overload
 
 from opentelemetry import trace as trace_api
 from opentelemetry.trace import SpanKind
@@ -15,7 +15,7 @@ from asynctrace.context.capture import Capture
 from asynctrace.context.current import without_span
 from asynctrace.context.generators import trace_async_generator, trace_generator
 from asynctrace.context.scope import Attributes, SpanScope, active_tracer, links_to
-from asynctrace.context.tasks import Relation
+from asynctrace.context.tasks import Relation, require_relation
 from asynctrace.errors import ConfigError
 from asynctrace.trace import delegate
 
@@ -128,8 +128,7 @@ def traced(
     Raises ``TypeError``, at once, for a class, and for a name in `capture` that is no parameter;
     ``ConfigError`` for another `relation`.
     """
-    if relation not in get_args(Relation):
-        raise ConfigError("relation", relation, f"give one of {get_args(Relation)}")
+    require_relation(relation)
     if isinstance(capture, str):
         raise ConfigError("capture", capture, "give a list of names")
 

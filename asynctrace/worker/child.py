@@ -67,14 +67,14 @@ def ensure_tracing(options: bytes) -> None:
     """
     global _own
     if _own is None and running() is None:
-        _own = _OwnTracing(pickle.loads(options))
+        _own = _OwnTracing(options)
         _own.start()
 
 
 class _OwnTracing:
     """A tracing on a loop in a daemon thread, for a process that has none."""
 
-    def __init__(self, options: dict[str, Any]) -> None:
+    def __init__(self, options: bytes) -> None:
         self._options = options
         self._started = threading.Event()
         self._thread = threading.Thread(target=self._run, name="asynctrace pool", daemon=True)
@@ -84,7 +84,11 @@ class _OwnTracing:
 
     def start(self) -> None:
         """Return when it runs, or cannot be made to."""
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # no more threads
+            _tell_failure(error)
+            return
         self._started.wait(_START_TIMEOUT)
         # Children of multiprocessing end without `atexit`.
         util.Finalize(None, self.finish, exitpriority=100)
@@ -99,13 +103,20 @@ class _OwnTracing:
         try:
             asyncio.run(self._trace())
         except Exception as error:
-            _logger.warning("No tracing in this process of a pool: %s", error)
+            _tell_failure(error)
         finally:
             self._started.set()
 
     async def _trace(self) -> None:
-        async with init(**self._options) as tracing:
+        # Here, because it imports what the options are made of, and that may not be there: a
+        # function of a program that was typed in, say.
+        options: dict[str, Any] = pickle.loads(self._options)
+        async with init(**options) as tracing:
             self._patience += tracing.config.shutdown_timeout
             self._loop = asyncio.get_running_loop()
             self._started.set()
             await self._end.wait()
+
+
+def _tell_failure(error: Exception) -> None:
+    _logger.warning("No tracing in this process of a pool: %s", error)

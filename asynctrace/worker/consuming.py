@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
 
 from asynctrace.context import Relation, SpanScope
 from asynctrace.context.stopping import CURRENT, Stop
-from asynctrace.errors import ConfigError, LifecycleError
+from asynctrace.context.tasks import require_relation
+from asynctrace.errors import LifecycleError
 from asynctrace.propagation import Carrier
+from asynctrace.worker import arguments
 from asynctrace.worker.queue import TracedQueue
 from asynctrace.worker.sources import Delivery, IteratorSource, QueueSource, Source, SpanOf
 
@@ -34,20 +37,19 @@ class Worker:
     that is asked to stop. Left by a cancellation, it cancels at once. No task outlives the block.
 
     Every message that was taken is counted when its handler has ended: `processed`, `failed` or
-    `cancelled`.
+    `cancelled`. A handler that goes on when it is cancelled is waited for, as by a task group,
+    until the block itself is cancelled (by ``run``, when `drain_timeout` is over).
 
     `drain_timeout` is by default that of ``run``, or 5 seconds without one. Raises ``ConfigError``
-    for a `concurrency` below 1.
+    for a `concurrency` below 1, and for a `drain_timeout` that is not 0 or more.
     """
 
     def __init__(self, *, concurrency: int = 1, drain_timeout: float | None = None) -> None:
-        if concurrency < 1:
-            raise ConfigError("concurrency", concurrency, "give a whole number, at least 1")
-        if drain_timeout is not None and not drain_timeout >= 0:  # also when it is not a number
-            raise ConfigError("drain_timeout", drain_timeout, "give seconds, 0 or more")
-        self._concurrency = concurrency
+        self._concurrency = arguments.concurrency(concurrency)
         self._slots = asyncio.Semaphore(concurrency)
-        self._drain_timeout = drain_timeout
+        self._drain_timeout = None
+        if drain_timeout is not None:
+            self._drain_timeout = arguments.drain_timeout(drain_timeout)
         self._program: Stop | None = None
         self._stop: Stop | None = None
         self._time_up: asyncio.TimerHandle | None = None
@@ -82,8 +84,8 @@ class Worker:
             source: An async iterator, or a :class:`TracedQueue` (whose ``task_done`` is called).
                 A message is taken only when there is a free task for it. An async generator is
                 closed (``aclose``) when no more is taken from it.
-            handler: Its exception is told by the span and handed to the loop's exception handler;
-                the others go on.
+            handler: Its exception is told by the span and handed to the loop's exception handler,
+                while the span is current; the other messages go on.
             name: The queue, topic or stream, as for :func:`process`; `relation`, `system` too.
             carrier: Gives the headers of a message; by default its attribute ``headers``, if any.
             span: Makes the span of a message, instead of `name` and the like: a function that
@@ -91,9 +93,11 @@ class Worker:
 
         Returns when the source has ended (also by ``QueueShutDown``), or the worker was stopped,
         and the handlers have ended. Cancelled, it takes no more messages, and leaves those at work
-        to the end of the worker. Raises what the source raised.
+        to the end of the worker. Raises what the source raised, a ``CancelledError`` too, when
+        nobody has cancelled the source; ``ConfigError`` for an unknown `relation`.
         """
-        self._require_entered()
+        stop = self._require_entered()
+        require_relation(relation)
         messages: Source[M]
         if isinstance(source, TracedQueue):
             messages = QueueSource(source, name, relation)
@@ -109,7 +113,7 @@ class Worker:
             intake.cancel()
         if started:
             await asyncio.wait(started)
-        if not intake.cancelled():
+        if not (intake.cancelled() and stop.requested):
             intake.result()
 
     def stop(self) -> None:
@@ -152,31 +156,28 @@ class Worker:
         name = getattr(handler, "__qualname__", None)
         task = asyncio.create_task(self._handle(delivery, handler), name=name, context=context)
         self._handlers.add(task)
-        task.add_done_callback(self._handlers.discard)
         task.add_done_callback(partial(self._handled, delivery))
+        if self._require_entered().cancels:  # of a source that went on when it was cancelled
+            task.cancel()
         return task
 
     async def _handle(self, delivery: Delivery[M], handler: Handler[M]) -> None:
-        try:
-            with delivery.scope():
-                await handler(delivery.message)
-        except Exception as error:
-            self.failed += 1
-            asyncio.get_running_loop().call_exception_handler(
-                {
-                    "message": f"A message could not be processed by {handler!r}",
-                    "exception": error,
-                    # Not the task: the handler would have to run in its context, where we are.
-                }
-            )
-        else:
-            self.processed += 1
+        with _telling_failures(handler):
+            scope = delivery.scope()
+        # Told within the scope, so that a log record has the ids of the message's span.
+        with scope, _telling_failures(handler):
+            await handler(delivery.message)
 
     def _handled(self, delivery: Delivery[M], task: asyncio.Task[None]) -> None:
         # A callback of the task, because one that is cancelled before its first step has no
         # `finally` to do it in.
+        self._handlers.discard(task)
         if task.cancelled():
             self.cancelled += 1
+        elif task.exception() is None:
+            self.processed += 1
+        else:
+            self.failed += 1
         self._slots.release()
         delivery.done()
 
@@ -205,10 +206,12 @@ class Worker:
         if isinstance(error, asyncio.CancelledError):
             self._cut()
         try:
-            await self._end(asyncio.wait)
+            await self._wait_for_all()
         except asyncio.CancelledError:
             self._cut()
-            await self._end(partial(asyncio.wait, timeout=_LAST_CALL))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_CALL):
+                    await self._wait_for_all()
             raise
         finally:
             if self._time_up is not None:
@@ -216,9 +219,10 @@ class Worker:
             if self._program is not None:
                 self._program.end_part(self._require_entered())
 
-    async def _end(self, wait: Callable[[set[asyncio.Task[None]]], Awaitable[object]]) -> None:
-        if tasks := self._intakes | self._handlers:
-            await wait(tasks)
+    async def _wait_for_all(self) -> None:
+        # Again, because a source that swallows its cancellation may give one more message.
+        while tasks := self._intakes | self._handlers:
+            await asyncio.wait(tasks)
 
     def _on_stop(self) -> None:
         for intake in self._intakes:
@@ -245,3 +249,24 @@ class Worker:
             f"<Worker {state}, {self.in_flight} of {self._concurrency} at work, "
             f"processed={self.processed} failed={self.failed} cancelled={self.cancelled}>"
         )
+
+
+@contextmanager
+def _telling_failures(handler: object) -> Iterator[None]:
+    """Have the loop's exception handler told of what fails; it passes through.
+
+    A cancellation is none, and an exit is told by the loop, which it leaves.
+    """
+    try:
+        yield
+    except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        asyncio.get_running_loop().call_exception_handler(
+            {
+                "message": f"A message could not be processed by {handler!r}",
+                "exception": error,
+                # Not the task: the handler would have to run in its context, where we are.
+            }
+        )
+        raise

@@ -22,6 +22,7 @@ from asynctrace.context import (
     without_span,
 )
 from asynctrace.context.stopping import CURRENT
+from asynctrace.context.tasks import require_relation
 from asynctrace.propagation import Carrier, extract, inject
 from asynctrace.semconv import (
     MESSAGE_DELIVERY_COUNT,
@@ -61,7 +62,10 @@ def process(
     (``"link"``). It never belongs to what is current here, which is the consumer's own business;
     without a sender's context it begins a trace. Errors are told as by :func:`asynctrace.span`.
     Acknowledge the message inside of the block: then the span covers it, and tells its failure.
+
+    Raises ``ConfigError`` for another `relation`.
     """
+    require_relation(relation)
     told = _attributes("process", "process", name, system)
     if message_id is not None:
         told[MESSAGING_MESSAGE_ID] = message_id

@@ -16,6 +16,7 @@ from opentelemetry.util.types import AttributeValue
 
 from asynctrace.context import Relation, SpanScope, without_span
 from asynctrace.context.stopping import CURRENT, Stop
+from asynctrace.context.tasks import require_relation
 from asynctrace.semconv import (
     MESSAGING_DESTINATION_NAME,
     MESSAGING_OPERATION_NAME,
@@ -58,8 +59,10 @@ class TracedQueue(asyncio.Queue[T]):
         then raises ``CancelledError``. What is in the queue stays there; a program that wants to
         empty it in its last seconds takes the rest by ``get_nowait``, which goes on to work.
 
-        Raises what ``get`` raises (``QueueShutDown`` from Python 3.13 on).
+        Raises what ``get`` raises (``QueueShutDown`` from Python 3.13 on); ``ConfigError``, at the
+        call, for another `relation`.
         """
+        require_relation(relation)
         return Processing(self, name, relation)
 
     # _init, _put and _get are the methods that asyncio.Queue leaves to its subclasses; its own

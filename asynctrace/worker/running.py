@@ -26,6 +26,7 @@ from asynctrace.context.stopping import CURRENT, DRAIN_TIMEOUT, Stop
 from asynctrace.errors import ConfigError, LifecycleError
 from asynctrace.initialization import init
 from asynctrace.tracing import Tracing
+from asynctrace.worker import arguments
 from asynctrace.worker.signals import StopSignals
 
 if TYPE_CHECKING:
@@ -94,17 +95,15 @@ def run(
     """
     if not (asyncio.iscoroutine(main) or callable(main)):
         raise ConfigError("main", main, "pass a coroutine, main(), or a function that returns one")
-    if not drain_timeout >= 0:  # also when it is not a number
+    try:
+        patience = arguments.drain_timeout(drain_timeout)
+        _refuse_running_loop()
+        runner = asyncio.Runner(debug=debug, loop_factory=loop_factory)
+        running = _Run(main, runner, patience, options)
+    except BaseException:
         _discard(main)
-        raise ConfigError("drain_timeout", drain_timeout, "give seconds, 0 or more")
-    if _loop_runs():
-        _discard(main)
-        raise LifecycleError(
-            "asynctrace.run() cannot be called from a running event loop",
-            hint="there, use `async with asynctrace.init(...)`",
-        )
-    runner = asyncio.Runner(debug=debug, loop_factory=loop_factory)
-    return _Run(main, runner, drain_timeout, options).run()
+        raise
+    return running.run()
 
 
 class _Run(Generic[T]):
@@ -311,12 +310,15 @@ def _context_from_environment(tracing: Tracing) -> contextvars.Context:
     return context
 
 
-def _loop_runs() -> bool:
+def _refuse_running_loop() -> None:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return False
-    return True
+        return
+    raise LifecycleError(
+        "asynctrace.run() cannot be called from a running event loop",
+        hint="there, use `async with asynctrace.init(...)`",
+    )
 
 
 def _discard(main: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -26,11 +27,15 @@ class StopSignals:
     A signal that is ignored (``nohup``, a job in the background) stays so, and handlers that the
     program sets meanwhile are left alone; those of before are restored at the end. Outside of the
     main thread nothing can be handled, and a log line says so.
+
+    A forked child inherits the handlers, but has nothing to stop (the loop is the parent's): it is
+    given those of before with its first signal, which they then handle.
     """
 
     def __init__(self, notify: Callable[[], object]) -> None:
         self.received: int | None = None
         self._notify = notify
+        self._pid = os.getpid()
         self._replaced: dict[int, Handler] = {}
 
     def __enter__(self) -> Self:
@@ -51,6 +56,10 @@ class StopSignals:
         self._replaced.clear()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._pid:
+            self.__exit__()
+            signal.raise_signal(number)
+            return
         self.received = number
         for taken in self._replaced:
             if signal.getsignal(taken) == self._on_signal:

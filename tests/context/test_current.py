@@ -98,8 +98,8 @@ def test_whole_context() -> None:
 def test_the_fast_way_is_in_use() -> None:
     """Notices an OpenTelemetry whose token no longer leads to its context variable."""
     token = attach(SPAN)
-    assert current._VARIABLE is not None
-    assert current._VARIABLE.get(None) is otel_context.get_current()
+    assert current.VARIABLE is not None
+    assert current.VARIABLE.get(None) is otel_context.get_current()
     detach(token)
 
 
@@ -115,7 +115,7 @@ class Stack:
 c._RUNTIME_CONTEXT = Stack()
 from opentelemetry.trace import NonRecordingSpan, SpanContext, get_current_span, INVALID_SPAN
 from asynctrace.context import attach, current, detach
-assert current._VARIABLE is None
+assert current.VARIABLE is None
 span = NonRecordingSpan(SpanContext(1, 2, False))
 token = attach(span)
 assert get_current_span() is span

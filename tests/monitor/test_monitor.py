@@ -85,9 +85,8 @@ def test_block(run: Callable[[Any], Any]) -> None:
     assert spans["waiter"].attributes[WAIT_TIME] >= 0.15
     assert spans["waiter"].events == ()
     assert (spans["parent"].attributes, spans["parent"].events) == ({}, ())
-    assert figures.blocks == 1
-    assert figures.longest_lag >= 0.2
-    assert figures.blocked_time == figures.longest_lag
+    assert figures.blocks >= 1  # a busy machine may have its own
+    assert figures.blocked_time >= figures.longest_lag >= 0.2
     assert figures.lag < figures.longest_lag
 
 
@@ -268,14 +267,77 @@ def asynctrace_provider() -> Any:
     return recording()
 
 
+@blocks
+async def test_one_block_of_several_spans() -> None:
+    """Whoever blocks next, before the loop runs again, is told of its own part, with its stack."""
+    exporter = InMemoryExporter()
+
+    def block_again(seconds: float) -> None:
+        time.sleep(seconds)
+
+    async with asynctrace.init(
+        exporter=exporter, loop_monitor=True, loop_block_threshold=0.05
+    ) as tracing:
+        await asyncio.sleep(0.06)
+        with span("step"):
+            with span("first"):
+                block_the_loop(0.4)
+            with span("second"):
+                block_again(0.4)
+        await until(lambda: tracing.statistics().loop.blocks)  # type: ignore[union-attr]
+    spans = {made.name: made for made in exporter.spans}
+    for name, culprit in {"first": "block_the_loop", "second": "block_again"}.items():
+        [event] = spans[name].events
+        assert culprit in event.attributes["code.stacktrace"]
+        # Never more than it lasted, and short by a few looks only.
+        lasted = (spans[name].end - spans[name].start) / 1e9
+        assert 0.1 <= spans[name].attributes[BLOCKED_TIME] <= lasted + 0.005
+    assert (spans["step"].attributes, spans["step"].events) == ({}, ())
+
+
+def test_who_runs_after_waiting() -> None:
+    """A span that waited while another one blocked is told of both: its wait, then its block."""
+    tracer = provider().get_tracer("t")
+    long_ago = time.time_ns() - 60 * 10**9
+    first, second = (tracer.start_span(name, start_time=long_ago) for name in ("first", "second"))
+    block = Block(0.0, (first, second))  # type: ignore[arg-type]
+    stack = summary(sys._getframe())
+    block.is_of(first, 0.2, stack)
+    block.is_of(second, 0.5, stack)
+    block.lasts(0.9)
+    assert first.attributes == {BLOCKED_TIME: 0.2}  # type: ignore[attr-defined]
+    assert second.attributes == {  # type: ignore[attr-defined]
+        WAIT_TIME: 0.2,
+        BLOCKED_TIME: pytest.approx(0.4),
+    }
+    block.is_of(None, 1.0, stack)
+    block.lasts(2.0)
+    assert second.attributes[BLOCKED_TIME] == pytest.approx(0.4)  # type: ignore[attr-defined]
+
+
+def test_no_longer_than_it_is_open() -> None:
+    """A span that began in the middle of a block is told of no more than came after that."""
+    tracer = provider().get_tracer("t")
+    culprit, waiter = (
+        tracer.start_span(name, start_time=time.time_ns() - 10**9) for name in ("culprit", "waiter")
+    )
+    block = Block(0.0, (culprit, waiter))  # type: ignore[arg-type]
+    block.is_of(culprit, 3.0, summary(sys._getframe()))
+    assert culprit.attributes[BLOCKED_TIME] == pytest.approx(1.0, abs=0.5)  # type: ignore[attr-defined]
+    assert waiter.attributes[WAIT_TIME] == pytest.approx(1.0, abs=0.5)  # type: ignore[attr-defined]
+
+
 def test_costs_add_up() -> None:
     """A span that is blocked twice is told of both; one that has ended is left alone."""
     tracer = provider().get_tracer("t")
-    culprit, waiter, ended = (tracer.start_span(name) for name in ("culprit", "waiter", "ended"))
+    long_ago = time.time_ns() - 60 * 10**9
+    culprit, waiter, ended = (
+        tracer.start_span(name, start_time=long_ago) for name in ("culprit", "waiter", "ended")
+    )
     open_spans = (culprit, waiter, ended)
     for late in (0.2, 0.3):
-        block = Block(0.0, culprit, open_spans)  # type: ignore[arg-type]
-        block.begin(late, summary(sys._getframe()))
+        block = Block(0.0, open_spans)  # type: ignore[arg-type]
+        block.is_of(culprit, late, summary(sys._getframe()))
         block.lasts_still(late + 0.01)  # too little more
         block.lasts(late + 0.1)
     ended.end()

@@ -188,10 +188,51 @@ async def test_options_that_cannot_be_pickled(caplog: pytest.LogCaptureFixture) 
 
 async def test_tracing_that_cannot_be_started(caplog: pytest.LogCaptureFixture) -> None:
     """A job is done all the same, and the log says why there are no spans."""
-    own = child._OwnTracing({"shutdown_timeout": -1.0})
+    own = child._OwnTracing(pickle.dumps({"shutdown_timeout": -1.0}))
     await asyncio.to_thread(own.start)
     own.finish()
     assert "No tracing in this process of a pool" in caplog.text
+
+
+async def test_no_thread_for_the_tracing(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that can start no thread does its jobs without spans."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(child, "_own", None)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        child.ensure_tracing(pickle.dumps({"exporter": "none"}))
+    assert child._own is not None
+    child._own.finish()
+    assert "can't start new thread" in caplog.text
+
+
+def test_options_that_are_not_there_in_the_process() -> None:
+    """What was pickled by name and cannot be imported costs spans, never the job."""
+    ended = run_program(
+        """
+        import asyncio, multiprocessing
+        from concurrent.futures import ProcessPoolExecutor
+        import asynctrace
+
+        def scrub(name, value):  # of a program that is in no file: a new process has no such name
+            return value
+
+        async def main():
+            async with asynctrace.init(exporter="none", scrub=scrub):
+                context = multiprocessing.get_context("spawn")
+                with asynctrace.wrap_executor(ProcessPoolExecutor(1, mp_context=context)) as pool:
+                    print(await asyncio.get_running_loop().run_in_executor(pool, abs, -7))
+
+        asyncio.run(main())
+        """
+    )
+    assert ended.out == "7\n", ended.err
+    assert "No tracing in this process of a pool" in ended.err
 
 
 def test_tracing_of_a_child(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.trace import SpanKind, StatusCode
 
 from asynctrace.context import span
+from asynctrace.errors import ConfigError
 from asynctrace.worker import extract, inject, process, process_batch, publish
 from tests.context.recording import Recording
 
@@ -87,6 +88,12 @@ def test_process_fails(traced_spans: Recording) -> None:
         raise KeyError("x")
     assert traced_spans.one("process orders").status.status_code is StatusCode.ERROR
     assert traced_spans.one("process orders").attributes["error.type"] == "KeyError"
+
+
+def test_unknown_relation() -> None:
+    """It is refused with the remedy, and not taken for another."""
+    with pytest.raises(ConfigError, match="link"):
+        process({}, "orders", relation="links")  # type: ignore[arg-type]
 
 
 def test_given_tracing(traced_spans: Recording) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import inspect
 import sys
+import time
 import weakref
 from typing import Any
 
@@ -18,6 +19,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 
 from asynctrace.context import span
+from asynctrace.errors import ConfigError
 from asynctrace.worker import TracedLifoQueue, TracedPriorityQueue, TracedQueue
 from tests.context.recording import Recording, recording
 
@@ -55,6 +57,21 @@ async def test_consumer_is_child_of_producer(traced_spans: Recording) -> None:
     }
 
 
+async def test_wait_time(traced_spans: Recording) -> None:
+    """Seconds from put to the consumer's entry; the work itself is no part of it."""
+    queue: TracedQueue[int] = TracedQueue()
+    before = time.monotonic()
+    queue.put_nowait(1)
+    after = time.monotonic()
+    await asyncio.sleep(0.02)
+    taking = time.monotonic()
+    async with queue.process("jobs"):
+        taken = time.monotonic()
+        await asyncio.sleep(0.02)
+    [made] = traced_spans.spans
+    assert taking - after <= made.attributes[WAIT_TIME] <= taken - before
+
+
 async def test_link_and_no_name(traced_spans: Recording) -> None:
     """relation="link" begins a trace linked to the producer; without a name it is "process"."""
     queue: TracedQueue[int] = TracedQueue()
@@ -66,6 +83,12 @@ async def test_link_and_no_name(traced_spans: Recording) -> None:
     assert made.parent is None
     assert [link.context for link in made.links] == [request.context]
     assert "messaging.destination.name" not in made.attributes
+
+
+def test_unknown_relation() -> None:
+    """It is refused at the call, before anything is waited for."""
+    with pytest.raises(ConfigError, match="link"):
+        TracedQueue().process(relation="links")  # type: ignore[arg-type]
 
 
 async def test_worker_started_lazily_by_the_first_request(traced_spans: Recording) -> None:

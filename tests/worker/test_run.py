@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator
 
@@ -269,6 +270,38 @@ async def test_handlers_of_the_program() -> None:
         """
     )
     assert (code, lines, err) == (143, ["stopped", "mine"], "")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("before", ["signal.SIG_DFL", "lambda *_: (say('mine'), os._exit(5))"])
+async def test_signal_to_a_forked_child(before: str) -> None:
+    """It does to the child what it did before run(), at once, and concerns the parent in no way."""
+    code, lines, err = await outcome(
+        f"""
+        import multiprocessing, threading
+
+        def work(ready):
+            ready.set()
+            while True:
+                time.sleep(1)
+
+        async def main():
+            context = multiprocessing.get_context("fork")
+            ready = context.Event()
+            child = context.Process(target=work, args=(ready,), daemon=True)
+            child.start()
+            await asyncio.to_thread(ready.wait)
+            child.terminate()
+            await asyncio.to_thread(child.join, 10)
+            say(child.exitcode, bool(asynctrace.stopping()))
+
+        signal.signal(signal.SIGTERM, {before})
+        asynctrace.run(main, exporter="none")
+        """,
+        PYTHONWARNINGS="ignore",
+    )
+    ends = ["-15 False"] if before == "signal.SIG_DFL" else ["mine", "5 False"]
+    assert (code, lines, err) == (0, ends, "")
 
 
 async def test_signal_while_flushing(collecting: Collector) -> None:

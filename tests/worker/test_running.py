@@ -8,6 +8,7 @@ import functools
 import gc
 import os
 import signal
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from asynctrace import tracing
-from asynctrace.context import span
+from asynctrace.context import span, stopping
 from asynctrace.errors import ConfigError, LifecycleError
 from asynctrace.worker import TracedQueue, Worker, run
 
@@ -170,6 +171,7 @@ def test_unusable_parent(monkeypatch: pytest.MonkeyPatch, parent: str) -> None:
         (answer, {"service_nam": "x"}, "service_nam"),
         (answer, {"shutdown_timeout": -1.0}, "shutdown_timeout"),
         (answer, {"drain_timeout": float("nan")}, "drain_timeout"),
+        (answer, {"drain_timeout": "5"}, "drain_timeout"),
     ],
 )
 def test_unusable_settings(main: Any, options: dict[str, Any], setting: str) -> None:
@@ -181,6 +183,17 @@ def test_unusable_settings(main: Any, options: dict[str, Any], setting: str) -> 
     gc.collect()
     assert tracing.running() is None
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_loop_factory_that_fails() -> None:
+    """Its exception is raised, and the coroutine does not complain."""
+
+    def fail() -> asyncio.AbstractEventLoop:
+        raise OSError("no more files")
+
+    with pytest.raises(OSError, match="no more files"):
+        run(answer(), exporter="none", loop_factory=fail)
+    gc.collect()
 
 
 def test_exit_of_a_task_beside_main() -> None:
@@ -257,6 +270,41 @@ def test_ignored_signals_stay_ignored() -> None:
         signal.signal(signal.SIGINT, before)
     assert sigint is signal.SIG_IGN
     assert callable(sigterm)
+
+
+@pytest.mark.parametrize("uvloop", [False, True])
+def test_hundreds_in_flight(uvloop: bool) -> None:
+    """Asked to stop, those that can finish do, the others are marked, and each span arrives."""
+    factory = pytest.importorskip("uvloop").new_event_loop if uvloop else None
+    exporter = InMemorySpanExporter()
+    queue: TracedQueue[int] = TracedQueue()
+    workers: list[Worker] = []
+
+    async def handle(number: int) -> None:
+        await (asyncio.Event().wait() if number % 2 else stopping())
+
+    async def main() -> None:
+        for number in range(400):
+            queue.put_nowait(number)
+        async with Worker(concurrency=300) as worker:
+            workers.append(worker)
+            consuming = asyncio.create_task(worker.consume(queue, handle, name="jobs"))
+            while worker.in_flight < 300:
+                await asyncio.sleep(0)
+            os.kill(os.getpid(), signal.SIGTERM)
+            await consuming
+
+    with pytest.raises(SystemExit) as caught:
+        run(main, exporter=exporter, drain_timeout=0.5, loop_factory=factory)
+    assert caught.value.code == 143
+    [worker] = workers
+    assert (worker.processed, worker.failed, worker.cancelled) == (150, 0, 150)
+    assert queue.qsize() == 100
+    reasons = Counter(
+        (made.attributes or {}).get("asynctrace.cancellation.reason")
+        for made in exporter.get_finished_spans()
+    )
+    assert reasons == {None: 150, "shutdown": 150}
 
 
 def test_worker_that_main_leaves() -> None:

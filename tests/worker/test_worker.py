@@ -175,6 +175,70 @@ async def test_failures_are_told_and_others_go_on(traced_spans: Recording) -> No
     assert [made.attributes["error.type"] for made in failed] == ["KeyError"]
 
 
+class Signal(BaseException):
+    """Some library's control flow, that nobody catches."""
+
+
+@pytest.mark.parametrize(
+    "error", [Signal(), BaseExceptionGroup("both", [Signal(), ValueError("x")])], ids=repr
+)
+async def test_failure_that_is_no_exception(error: BaseException) -> None:
+    """It is counted and told like any other, not left for the garbage collector to find."""
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+
+    async def handle(message: Message) -> None:
+        if message.number == 1:
+            raise error
+
+    async with Worker() as worker:
+        await worker.consume(messages(3), handle)
+    gc.collect()
+    asyncio.get_running_loop().set_exception_handler(None)
+    assert (worker.processed, worker.failed, worker.cancelled) == (2, 1, 0)
+    assert [context["exception"] for context in told] == [error]
+    assert "could not be processed" in told[0]["message"]
+
+
+async def test_failure_is_told_in_its_span(traced_spans: Recording) -> None:
+    """So that the log line of it has the ids of the message's trace."""
+    told: list[int] = []
+
+    def note(loop: object, context: object) -> None:
+        told.append(trace.get_current_span().get_span_context().span_id)
+
+    asyncio.get_running_loop().set_exception_handler(note)
+
+    async def fail(message: Message) -> None:
+        raise KeyError("bad")
+
+    async with Worker() as worker:
+        await worker.consume(messages(1), fail, name="orders")
+    asyncio.get_running_loop().set_exception_handler(None)
+    assert told == [traced_spans.one("process orders").context.span_id]
+
+
+async def test_poison() -> None:
+    """A message of which not even a span can be made fails alone, and is told."""
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, c: told.append(c["exception"]))
+    handled: list[int] = []
+
+    async def handle(message: Message) -> None:
+        handled.append(message.number)
+
+    def carrier(message: Message) -> dict[str, str]:
+        if message.number == 1:
+            raise UnicodeError("not a header")
+        return message.headers
+
+    async with Worker() as worker:
+        await worker.consume(messages(3), handle, carrier=carrier)
+    asyncio.get_running_loop().set_exception_handler(None)
+    assert (handled, worker.processed, worker.failed) == ([0, 2], 2, 1)
+    assert [str(error) for error in told] == ["not a header"]
+
+
 async def test_error_of_the_source() -> None:
     """consume raises it, when the handlers at work are done."""
     done: list[int] = []
@@ -335,7 +399,7 @@ async def test_source_that_swallows_cancellations() -> None:
         while taken < 3:
             await asyncio.sleep(0)
         consuming.cancel()
-        while worker._intakes:
+        while worker._intakes or worker.in_flight:
             await asyncio.sleep(0)
         assert (taken, worker.processed) == (3, 3)
         taken = 0
@@ -345,6 +409,76 @@ async def test_source_that_swallows_cancellations() -> None:
         worker.stop()
         await consuming
     assert (taken, worker.processed) == (3, 6)
+
+
+async def test_last_message_of_a_source_that_swallows_its_cancellation() -> None:
+    """It is taken, so it is processed, and the block waits for that, too."""
+    done: list[int] = []
+    waiting = asyncio.Event()
+
+    async def source() -> AsyncIterator[int]:
+        yield 1
+        waiting.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            pass
+        yield 2
+
+    async def handle(number: int) -> None:
+        await asyncio.sleep(0.02)
+        done.append(number)
+
+    async with Worker() as worker:
+        consuming = asyncio.create_task(worker.consume(source(), handle))
+        await waiting.wait()
+    assert done == [1, 2]
+    assert worker.in_flight == 0
+    await consuming
+
+
+async def test_message_that_comes_after_the_cut(traced_spans: Recording) -> None:
+    """It is too late for it: it is counted as cancelled, and nothing outlives the block."""
+
+    async def source() -> AsyncIterator[int]:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            pass
+        yield 1
+
+    async def main() -> None:
+        async with Worker(drain_timeout=60) as worker:
+            workers.append(worker)
+            await worker.consume(source(), hang)
+
+    workers: list[Worker] = []
+    task = asyncio.create_task(main())
+    while not (workers and workers[0]._intakes):
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task})
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert (workers[0].cancelled, traced_spans.names()) == (1, [])
+
+
+async def test_source_that_is_cancelled_by_others() -> None:
+    """Its CancelledError is raised: it did not come to its end, whatever consume would say."""
+
+    async def source() -> AsyncIterator[int]:
+        yield 1
+        connection = asyncio.get_running_loop().create_future()
+        connection.cancel()
+        await connection
+
+    async def handle(number: int) -> None:
+        pass
+
+    async with Worker() as worker:
+        with pytest.raises(asyncio.CancelledError):
+            await worker.consume(source(), handle)
+        assert worker.processed == 1
 
 
 async def test_foreign_cancellation(traced_spans: Recording) -> None:
@@ -412,15 +546,22 @@ async def test_every_message_is_counted() -> None:
 
 async def test_misuse() -> None:
     """Settings are refused by name; it is entered once, before it is used."""
-    for settings in ({"concurrency": 0}, {"drain_timeout": -1.0}, {"drain_timeout": float("nan")}):
-        with pytest.raises(ConfigError):
-            Worker(**settings)  # type: ignore[arg-type]
+    for name, values in (
+        ("concurrency", (0, 1.5, "2", None)),
+        ("drain_timeout", (-1.0, float("nan"), float("inf"), "5")),
+    ):
+        for value in values:
+            with pytest.raises(ConfigError) as caught:
+                Worker(**{name: value})  # type: ignore[arg-type]
+            assert caught.value.setting == name
     worker = Worker()
     assert "not entered" in repr(worker)
     with pytest.raises(LifecycleError):
         worker.stop()
     async with worker:
         assert "open" in repr(worker)
+        with pytest.raises(ConfigError, match="link"):
+            await worker.consume(messages(1), hang, relation="sibling")  # type: ignore[arg-type]
     with pytest.raises(LifecycleError):
         await worker.__aenter__()
 
