@@ -7,7 +7,8 @@ attributes would still cost, so whoever records asks `meter()` first and keeps t
 from __future__ import annotations
 
 from collections import deque
-from typing import Final
+from typing import Final, Protocol
+from weakref import WeakSet
 
 import opentelemetry.metrics._internal as _api
 from opentelemetry import metrics
@@ -37,6 +38,39 @@ def process_provider() -> MeterProvider | None:
         return _api._METER_PROVIDER
     except AttributeError:
         return metrics.get_meter_provider()
+
+
+class ProviderListener(Protocol):
+    """Who does not ask for the process's meter provider each time."""
+
+    def on_meter_provider(self, provider: MeterProvider) -> None:
+        """The process has this one from now on. Raises nothing; called once, in any thread."""
+
+
+def announce_to(listener: ProviderListener) -> None:
+    """Tell `listener`, held weakly, when the process's meter provider is set.
+
+    The API tells nobody but its own placeholders for meters, so one of ours stands among them. By a
+    private name; where it has moved, a provider that is set later is not noticed.
+    """
+    _placeholder.listeners.add(listener)
+    placeholders: object = getattr(_api._PROXY_METER_PROVIDER, "_meters", None)
+    if isinstance(placeholders, list) and _placeholder not in placeholders:
+        placeholders.append(_placeholder)
+
+
+class _Placeholder:
+    """Passes on what the API's placeholders for meters are told."""
+
+    def __init__(self) -> None:
+        self.listeners: WeakSet[ProviderListener] = WeakSet()
+
+    def on_set_meter_provider(self, provider: MeterProvider) -> None:
+        for listener in tuple(self.listeners):
+            listener.on_meter_provider(provider)
+
+
+_placeholder: Final = _Placeholder()
 
 
 def _is_placeholder(provider: MeterProvider) -> bool:

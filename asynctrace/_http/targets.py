@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from fnmatch import translate
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from asynctrace.errors import ConfigError
+
+_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+_ADDRESS: Final = re.compile(r"\[(?=[0-9A-Fa-f]*:)")
 
 
 class Place(NamedTuple):
@@ -53,17 +56,25 @@ class _Listed:
             elif not isinstance(target, str) or not target:
                 raise ConfigError(option, target, "a host, a URL or a compiled pattern is needed")
             elif "/" in target:
-                urls.append(translate(target))
+                urls.append(translate(_literal(target)))
             else:
-                hosts.append(translate(target.lower()))
+                hosts.append(translate(_literal(target.lower())))
         self._hosts = re.compile("|".join(hosts) or "(?!)")
         self._urls = re.compile("|".join(urls) or "(?!)")
         self._patterns = tuple(patterns)
 
     def has(self, place: Place) -> bool:
         scheme, host, port, path = place
-        authority = host if port is None else f"{host}:{port}"
-        if self._hosts.match(host) or self._hosts.match(authority):
+        name = f"[{host}]" if ":" in host else host
+        numbered = f"{name}:{_PORTS.get(scheme) if port is None else port}"
+        if any(map(self._hosts.match, (host, name, numbered))):
             return True
-        url = f"{scheme}://{authority}{path}"
-        return bool(self._urls.match(url)) or any(p.search(url) for p in self._patterns)
+        url = f"{scheme}://{name if port is None else numbered}{path}"
+        if self._urls.match(url) or any(pattern.search(url) for pattern in self._patterns):
+            return True
+        return port is None and bool(self._urls.match(f"{scheme}://{numbered}{path}"))
+
+
+def _literal(target: str) -> str:
+    """A target whose bracket around an IPv6 address is that, and no class of a pattern's."""
+    return _ADDRESS.sub("[[]", target)

@@ -18,7 +18,13 @@ import aiohttp
 from aiohttp import ClientSession, TraceConfig
 from opentelemetry.context import get_current
 from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import Span, SpanKind, get_current_span, set_span_in_context
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    Span,
+    SpanKind,
+    get_current_span,
+    set_span_in_context,
+)
 from yarl import URL
 
 from asynctrace import metrics, semconv
@@ -26,12 +32,20 @@ from asynctrace._http.client import OPTIONS, PLAIN, Shaping
 from asynctrace._http.contrib import is_outside, quiet
 from asynctrace._http.suppression import is_suppressed
 from asynctrace.aiohttp._client_contrib import has_contrib
-from asynctrace.aiohttp._client_hop import Hop, hop_of, is_plain, note, note_sent
+from asynctrace.aiohttp._client_hop import (
+    Hop,
+    hop_of,
+    is_plain,
+    is_refusal,
+    note,
+    note_sent,
+)
 from asynctrace.aiohttp._client_options import Request, place_of
 from asynctrace.aiohttp._client_request import (
     KNOWN_METHODS,
     describe,
     has_context,
+    location_of,
     request_after,
     said,
 )
@@ -130,12 +144,9 @@ class _ClientTracing:
             if is_outside(get_current_span(), told.headers):
                 return
             hop = self._begin(tracing, told, *said(state), theirs=has_context(tracing, told))
-            if hop is not None:
-                hop.enter(quiet() if has_contrib(session) else None)
+            hop.enter(quiet() if has_contrib(session) else None)
         except Exception as error:
             tracing.tracer_provider.fault("aiohttp client request", error)
-            return
-        if hop is None:
             return
         state.asynctrace = hop
         try:
@@ -152,23 +163,25 @@ class _ClientTracing:
         told: aiohttp.TraceRequestRedirectParams,
     ) -> None:
         hop = hop_of(state)
-        if hop is None:
+        # Without a location it is an answer like others, of which aiohttp is going to tell.
+        if hop is None or location_of(told.response) is None:
             return
         try:
             hop.leave()
+            hop.take_back()  # before all that might fail
             hop.received(told.response)
             hop.end(told.response.content.total_bytes if is_plain(told.response) else None)
             after = request_after(told)
+            if after is None:  # nowhere to go, which aiohttp is going to raise
+                return
             state.asynctrace = following = self._begin(
                 hop.tracing, after, hop.count + 1, None, theirs=hop.theirs
             )
-            if following is not None:
-                following.enter(quiet() if has_contrib(session) else None)
+            following.enter(quiet() if has_contrib(session) else None)
         except Exception as error:
             hop.fault("aiohttp client redirect", error)
             return
-        if following is not None:
-            await self._enrich("enrich_request", following, following.span, after)
+        await self._enrich("enrich_request", following, following.span, after)
 
     async def _ended(
         self, session: ClientSession, state: SimpleNamespace, told: aiohttp.TraceRequestEndParams
@@ -195,9 +208,17 @@ class _ClientTracing:
         told: aiohttp.TraceRequestExceptionParams,
     ) -> None:
         hop = hop_of(state)
-        if hop is not None:
+        if hop is None:
+            return
+        error = told.exception
+        try:
             hop.leave()
-            hop.fail(told.exception)
+            if is_refusal(error):
+                hop.refused(error)
+            else:
+                hop.fail(error)
+        except Exception as fault:
+            hop.fault("aiohttp client failure", fault)
 
     # ---- what is done
 
@@ -209,13 +230,16 @@ class _ClientTracing:
         template: str | None,
         *,
         theirs: bool,
-    ) -> Hop | None:
-        """Start the span of an attempt, and put its context into the headers to be sent."""
+    ) -> Hop:
+        """Start the span of an attempt, and put its context into the headers to be sent.
+
+        One that is to be skipped has neither, and may still be followed by others.
+        """
         fault = tracing.tracer_provider.fault
         shaping = self.shaping
         try:
             if shaping.skip is not None and shaping.skip(request):
-                return None
+                return Hop(tracing, shaping, None, INVALID_SPAN, request, count, theirs)
         except Exception as error:
             fault("skip", error)
         self._measure()
@@ -234,11 +258,9 @@ class _ClientTracing:
         hop = Hop(tracing, shaping, self._metrics, span, request, count, theirs)
         try:
             if not theirs and shaping.may_carry_context(request):
-                headers: dict[str, str] = {}
-                tracing.propagator.inject(headers, set_span_in_context(span, context))
-                for name, value in headers.items():
-                    if name != "baggage" or name not in request.headers:
-                        request.headers[name] = value
+                carrier: dict[str, str] = {}
+                tracing.propagator.inject(carrier, set_span_in_context(span, context))
+                hop.add(carrier)
         except Exception as error:
             fault("propagate_to", error)
         return hop

@@ -5,14 +5,15 @@ from __future__ import annotations
 import sys
 import weakref
 from asyncio import CancelledError
+from collections.abc import Mapping
 from functools import partial
 from time import perf_counter
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeGuard
 
-from aiohttp import ClientConnectionError, ClientResponse, ClientSession
+from aiohttp import ClientConnectionError, ClientResponse, ClientResponseError, ClientSession
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, StatusCode
+from opentelemetry.trace import INVALID_SPAN, Span, StatusCode
 
 from asynctrace import metrics, semconv
 from asynctrace._http.client import Shaping
@@ -51,16 +52,30 @@ class Hop:
         self._known: semconv.Attributes = {}
         self._is_over = False
         self._token: ContextToken | None = None
+        self._added: tuple[str, ...] = ()
 
     def enter(self, context: Context | None) -> None:
         """Make the span current, with the rest of `context`, by default of what is current."""
-        self._token = attach(self.span, context)
+        if self.span is not INVALID_SPAN:  # as it is of an attempt that is skipped
+            self._token = attach(self.span, context)
 
     def leave(self) -> None:
         """Make current what was so before."""
         token, self._token = self._token, None
         if token is not None:
             detach(token)
+
+    def add(self, carrier: Mapping[str, str]) -> None:
+        """Put `carrier` into the headers to be sent; baggage of the caller's stays."""
+        headers = self.request.headers
+        self._added = tuple(n for n in carrier if n != "baggage" or n not in headers)
+        for name in self._added:
+            headers[name] = carrier[name]
+
+    def take_back(self) -> None:
+        """Take out of the headers what was added: aiohttp sends them again, to whomever else."""
+        for name in self._added:
+            self.request.headers.popall(name, None)
 
     def received(self, response: ClientResponse) -> None:
         """The headers of the response are there."""
@@ -69,13 +84,26 @@ class Hop:
         if version is not None:
             told[semconv.NETWORK_PROTOCOL_VERSION] = f"{version.major}.{version.minor}"
         self._known = dict(told)
-        told[semconv.TIME_TO_HEADERS] = perf_counter() - self._start
         told.update(_peer(response))
+        self._answered(told, response.status, response.headers)
+
+    def refused(self, error: ClientResponseError) -> None:
+        """End with a response whose status made the session raise, as `raise_for_status` has it.
+
+        aiohttp tells of its error alone: of the body, the peer and the version nothing is known.
+        """
+        told = {**semconv.client_response(error.status, None)}
+        self._known = dict(told)
+        self._answered(told, error.status, error.headers or {})
+        self.end(None)
+
+    def _answered(self, told: semconv.Attributes, status: int, headers: Mapping[str, str]) -> None:
+        told[semconv.TIME_TO_HEADERS] = perf_counter() - self._start
         if self._shaping.response_headers is not None:
-            told.update(self._shaping.response_headers.attributes(response.headers.items()))
+            told.update(self._shaping.response_headers.attributes(headers.items()))
         self._note_receiving()
         self._set(told)
-        if semconv.is_client_error(response.status) and self.span.is_recording():
+        if semconv.is_client_error(status) and self.span.is_recording():
             self.span.set_status(StatusCode.ERROR)
 
     def follow(self, response: ClientResponse) -> None:
@@ -162,6 +190,14 @@ class Hop:
 def hop_of(state: SimpleNamespace) -> Hop | None:
     hop = getattr(state, "asynctrace", None)
     return hop if isinstance(hop, Hop) else None
+
+
+def is_refusal(error: BaseException) -> TypeGuard[ClientResponseError]:
+    """Whether the session has raised `error` because of the status alone.
+
+    What aiohttp's parser refuses has the same class, and the parser's error for a cause.
+    """
+    return type(error) is ClientResponseError and error.__cause__ is None
 
 
 def is_plain(response: ClientResponse) -> bool:

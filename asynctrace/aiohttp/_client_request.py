@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Final
 
-from aiohttp import TraceRequestRedirectParams
+from aiohttp import ClientResponse, TraceRequestRedirectParams
 from yarl import URL
 
 from asynctrace import semconv
@@ -65,13 +65,22 @@ def describe(
     return described
 
 
-def request_after(told: TraceRequestRedirectParams) -> Request:
-    """The request that follows a redirect, with the headers that are about to be sent again."""
+def location_of(response: ClientResponse) -> str | None:
+    """Where a redirect leads to; None when it does not say, which aiohttp takes for an answer."""
+    return response.headers.get("Location") or response.headers.get("URI")
+
+
+def request_after(told: TraceRequestRedirectParams) -> Request | None:
+    """The request that follows a redirect, with the headers that are about to be sent again.
+
+    None when the location is no URL.
+    """
     response = told.response
-    location = response.headers.get("Location") or response.headers.get("URI") or ""
+    try:
+        url = told.url.join(URL(location_of(response) or ""))
+    except ValueError:
+        return None
     becomes_get = (response.status == 303 and told.method != "HEAD") or (
         response.status in {301, 302} and told.method == "POST"
     )
-    return Request(
-        "GET" if becomes_get else told.method, told.url.join(URL(location)), told.headers
-    )
+    return Request("GET" if becomes_get else told.method, url, told.headers)

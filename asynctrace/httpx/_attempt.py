@@ -26,7 +26,7 @@ from asynctrace import semconv
 from asynctrace._http.client import PLAIN, Shaping
 from asynctrace._http.contrib import is_outside
 from asynctrace._http.suppression import is_suppressed
-from asynctrace.context.current import current_context, span_of
+from asynctrace.context.current import NOTHING, SPAN_KEY, VARIABLE, current_context
 from asynctrace.httpx._attributes import KNOWN_METHODS, attributes, shaped
 from asynctrace.httpx._contrib import SCOPE as CONTRIB
 from asynctrace.httpx._ending import end_with
@@ -85,8 +85,9 @@ class Attempts:
                 or used.meter_provider is not process_provider()
             ):
                 self._used = used = Used.of(tracing)
-            context = current_context()
-            parent = span_of(context)
+            # As `current_context` and `span_of`, in line.
+            context = current_context() if VARIABLE is None else VARIABLE.get(NOTHING)
+            parent: Span | None = context.get(SPAN_KEY)  # type: ignore[assignment]  # always a span
             # Usually the context is the current span and nothing else, or empty.
             if (len(context) > 1 or (parent is None and context)) and is_suppressed(context):
                 return None
@@ -102,7 +103,7 @@ class Attempts:
             build = self._build
             if KEY in request.extensions or IN_VAIN in state:
                 name, build = shape(name, build, request)
-            span = used.start(name, _CLIENT, parent, build, request, context=context)
+            span = used.start(name, _CLIENT, parent, build, request, context)
         except Exception as error:
             tracing.tracer_provider.fault("httpx request", error)
             return None

@@ -79,7 +79,11 @@ class AsyncBody(_Body, AsyncByteStream):
         self._loop = events._get_running_loop()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        self._parts = self._stream.__aiter__()
+        try:
+            self._parts = self._stream.__aiter__()
+        except BaseException as error:
+            self._fail(error)
+            raise
         return self
 
     async def __anext__(self) -> bytes:
@@ -124,7 +128,11 @@ class Body(_Body, SyncByteStream):
         self._exchange = exchange
 
     def __iter__(self) -> Iterator[bytes]:
-        self._parts = iter(self._stream)
+        try:
+            self._parts = iter(self._stream)
+        except BaseException as error:
+            self._fail(error)
+            raise
         return self
 
     def __next__(self) -> bytes:

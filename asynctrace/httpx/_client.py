@@ -59,7 +59,7 @@ def instrument(
         return client
     install(client, kind, tracing, options, "instrument")
     if logical_span:
-        _logical.wrap_send(client, tracing)
+        _logical.wrap_send(client, tracing, options)
     return client
 
 

@@ -44,8 +44,10 @@ class Closer:
 
     async def settle(self) -> None:
         """Wait until nothing is being closed on this loop. Cancelling stops the waiting alone."""
-        loop = asyncio.get_running_loop()
-        tasks = [task for task in self._tasks if task.get_loop() is loop]
+        # None on trio's, where there is nothing of ours to wait for.
+        loop = asyncio._get_running_loop()
+        # A copy, as other loops close what is theirs in other threads.
+        tasks = [task for task in tuple(self._tasks) if task.get_loop() is loop]
         if tasks:
             await asyncio.wait(tasks)
 

@@ -43,12 +43,13 @@ def failed(
     told: semconv.Attributes = {}
     if size is not None:
         told[semconv.HTTP_RESPONSE_BODY_SIZE] = size
-    # The coroutine was closed while it waited; by the garbage collector, it may be.
-    is_closed = isinstance(error, GeneratorExit)
-    if is_closed:
+    # Whichever it is (trio's, gevent's, a coroutine that was closed), the request was given up.
+    # `end_span` knows asyncio's own better.
+    if not isinstance(error, (Exception, BaseExceptionGroup)):
         told[semconv.CANCELLATION_REASON] = "cancelled"
     if exchange is not None:
-        exchange.ended(told, error, in_finalizer=is_closed)
+        # A coroutine may have been closed by the garbage collector.
+        exchange.ended(told, error, in_finalizer=isinstance(error, GeneratorExit))
     if span.is_recording():
         span.set_attributes(told)
         end_span(span, error)

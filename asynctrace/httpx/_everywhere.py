@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import wraps
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 from asynctrace._http.client import Shaping
 from asynctrace.errors import LifecycleError
@@ -100,7 +100,10 @@ class _Everywhere:
     _patched: dict[type, tuple[Callable[..., Any], Callable[..., Any]]] = field(
         default_factory=dict, compare=False
     )
-    _clients: WeakSet[Any] = field(default_factory=WeakSet, compare=False)
+    # By their ids: what a client is equal to, and whether it has a hash, is its class's to say.
+    _clients: WeakValueDictionary[int, Any] = field(
+        default_factory=WeakValueDictionary, compare=False
+    )
 
     def __post_init__(self) -> None:
         self.listener = ImportListener(self._patch_later)
@@ -128,13 +131,16 @@ class _Everywhere:
         for kind, (original, ours) in self._patched.items():
             if vars(kind).get("send") is ours:
                 kind.send = original  # type: ignore[attr-defined]
-        for client in list(self._clients):
-            _client.remove(client, _PUT_BY)
+        for reference in self._clients.valuerefs():
+            if (client := reference()) is not None:
+                _client.remove(client, _PUT_BY)
         if self.contrib:
             _contrib.uninstrument_libraries()
 
     def _tracing_send(self, send: Callable[..., Any], *, is_async: bool) -> Callable[..., Any]:
-        inner = _logical_send(send, self.tracing, is_async) if self.logical_span else send
+        inner = send
+        if self.logical_span:
+            inner = _logical_send(send, self.tracing, self.options, is_async)
 
         @wraps(send)
         def traced(client: Any, *args: Any, **options: Any) -> Any:
@@ -151,25 +157,32 @@ class _Everywhere:
     def _meet(self, client: Any) -> None:
         """Trace a client from its first call on."""
         # A `send` of ours may be in somebody's hands still after it was taken back.
-        if client not in self._clients and _active is self:
-            self._clients.add(client)
-            try:
-                kind = _client.transport_for(client)
-                _client.install(client, kind, self.tracing, self.options, _PUT_BY)
-            except Exception as error:  # a client unlike all others; said once for each
-                _logger.warning("%r is not traced: %s", client, error)
+        if self._clients.get(id(client)) is client or _active is not self:
+            return
+        try:
+            kind = _client.transport_for(client)
+            _client.install(client, kind, self.tracing, self.options, _PUT_BY)
+        except Exception as error:  # a client unlike all others; said once for each
+            _logger.warning("%r is not traced: %s", client, error)
+        # Not before: another thread that is met here meanwhile would send past us.
+        self._clients[id(client)] = client
 
 
 def _logical_send(
-    send: Callable[..., Any], tracing: Tracing | None, is_async: bool
+    send: Callable[..., Any],
+    tracing: Tracing | None,
+    options: Mapping[str, Any],
+    is_async: bool,
 ) -> Callable[..., Any]:
     """A class's `send` in a logical span, but for clients that have one of their own."""
+    skip = _logical.skip_of(options)
 
     @wraps(send)
     def bound(client: Any, *args: Any, **options: Any) -> Any:
         if _logical.is_wrapped(client):
             return send(client, *args, **options)
-        return _logical.logical(send.__get__(client), tracing, is_async=is_async)(*args, **options)
+        around = _logical.logical(send.__get__(client), tracing, skip, is_async=is_async)
+        return around(*args, **options)
 
     return bound
 

@@ -24,6 +24,8 @@ def peer_of(network_stream: Any) -> semconv.Attributes:
     except KeyError:
         attributes = _known[network_stream] = _attributes(network_stream)
         return attributes
+    except TypeError:  # a transport's own kind of stream, which no table can hold
+        return _attributes(network_stream)
 
 
 def _attributes(network_stream: Any) -> semconv.Attributes:

@@ -28,6 +28,8 @@ ours) sees by it that this attempt has its span already."""
 # Headers that do not by themselves say which trace a request belongs to.
 _COMPANIONS = frozenset({"tracestate", "baggage"})
 
+_new = object.__new__
+
 # Of a header as the libraries keep it: as it was given, in lower case, and the value.
 _lowered_name = itemgetter(1)
 
@@ -49,13 +51,23 @@ def outgoing(
         and _BAGGAGE_KEY not in context
         and propagator.w3c
     ):
+        # One header more, or none when the caller has it already. In line, as is the copy, because
+        # nearly every request comes this way.
+        given = request.headers
+        headers = type(given)(given)
         value = format_traceparent(span._trace_id, span._span_id, span._trace_flags)
-        headers = _with_traceparent(request.headers, value.encode())
-    else:
-        carrier: dict[str, str] = {}
-        propagator.inject(carrier, set_span_in_context(span, context))
-        headers = _with_all(request.headers, carrier)
-    return _copy(request, headers)
+        try:
+            items = headers._list
+            if b"traceparent" not in map(_lowered_name, items):
+                items.append((b"traceparent", b"traceparent", value.encode()))
+        except (AttributeError, IndexError):  # the library has moved what is inside
+            headers.setdefault("traceparent", value)
+        sent = _new(type(request))
+        sent.__dict__ = {**request.__dict__, "headers": headers, MARK: True}
+        return sent
+    carrier: dict[str, str] = {}
+    propagator.inject(carrier, set_span_in_context(span, context))
+    return _copy(request, _with_all(request.headers, carrier))
 
 
 def without_context(request: httpx.Request) -> httpx.Request:
@@ -75,18 +87,6 @@ def give_back(request: httpx.Request, sent: httpx.Request) -> None:
         request.__dict__.update(state)
 
 
-def _with_traceparent(given: httpx.Headers, value: bytes) -> httpx.Headers:
-    """The usual case: one header more, or none when the caller has it already."""
-    headers = type(given)(given)
-    try:
-        items = headers._list
-        if b"traceparent" not in map(_lowered_name, items):
-            items.append((b"traceparent", b"traceparent", value))
-    except (AttributeError, IndexError):  # the library has moved what is inside
-        headers.setdefault("traceparent", value.decode())
-    return headers
-
-
 def _with_all(given: httpx.Headers, carrier: dict[str, str]) -> httpx.Headers:
     headers = type(given)(given)
     theirs = {name.lower().decode("latin-1") for name, _ in given.raw}
@@ -104,9 +104,6 @@ def _copy(request: httpx.Request, headers: httpx.Headers) -> httpx.Request:
     Not made by the constructor, which would lose a body that is in memory already, subclasses and
     whatever else hangs on the request; nor by `copy.copy`, which leaves out stream and extensions.
     """
-    sent = object.__new__(type(request))
-    state = sent.__dict__
-    state.update(request.__dict__)
-    state["headers"] = headers
-    state[MARK] = True
+    sent = _new(type(request))
+    sent.__dict__ = {**request.__dict__, "headers": headers, MARK: True}
     return sent

@@ -34,7 +34,6 @@ class Start(Protocol):
         parent: Span | None,
         build: Build,
         subject: httpx.Request,
-        *,
         context: Context | None,
     ) -> Span: ...
 
@@ -77,7 +76,6 @@ def _start_plainly(
     parent: Span | None,
     build: Build,
     subject: httpx.Request,
-    *,
     context: Context | None,
 ) -> Span:
     return tracer.start_span(name, context, kind, build(subject))

@@ -140,6 +140,28 @@ async def test_failures(
     assert recorder.one().status.status_code is StatusCode.ERROR
 
 
+@pytest.mark.parametrize("status", [404, 500])
+async def test_raise_for_status(
+    server: Server, tracing: Tracing, recorder: Recorder, measured: Measured, status: int
+) -> None:
+    """A session that raises because of the status has got an answer: its span says which."""
+    async with client_session(
+        tracing=tracing, raise_for_status=True, capture_response_headers=["content-length"]
+    ) as session:
+        with pytest.raises(aiohttp.ClientResponseError):
+            await session.get(server.url(f"/{status}"))
+    span = recorder.one()
+    attributes = _attributes(recorder)
+    assert attributes["http.response.status_code"] == status
+    assert attributes["error.type"] == str(status)
+    assert attributes["http.response.header.content-length"] == ("5",)
+    assert 0 < attributes["asynctrace.http.time_to_headers"] < 5
+    assert span.status.status_code is StatusCode.ERROR
+    assert span.events == ()
+    assert measured.one()["http.response.status_code"] == status
+    assert measured.one()["error.type"] == str(status)
+
+
 async def test_nobody_listens(session: aiohttp.ClientSession, recorder: Recorder) -> None:
     """A connection that is refused is the span's error."""
     async with Server() as server:

@@ -179,6 +179,24 @@ async def test_a_stream_that_fails(kind: Kind, tracing: Tracing, recorder: Recor
     assert len(recorder.one().events) == 1
 
 
+async def test_a_stream_that_cannot_be_read(
+    kind: Kind, tracing: Tracing, recorder: Recorder
+) -> None:
+    """One that fails before its first part has failed, and was not closed early."""
+
+    def fail(self: object) -> Any:
+        raise OSError("gone")
+
+    stream = kind.stream(b"hello")
+    setattr(type(stream), "__aiter__" if kind.is_async else "__iter__", fail)
+    transport = kind.transport(lambda request: kind.library.Response(200, stream=stream))
+    async with kind.client(transport=transport) as client:
+        instrument(client, tracing=tracing)
+        with pytest.raises(OSError, match="gone"):
+            await kind.call(client.get, "http://host/")
+    assert _facts(recorder) == (0, None, "OSError")
+
+
 async def test_a_stream_that_cannot_be_closed(
     kind: Kind, tracing: Tracing, recorder: Recorder
 ) -> None:

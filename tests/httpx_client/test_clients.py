@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -171,11 +173,85 @@ async def test_a_transport_by_behaviour_alone(tracing: Tracing, recorder: Record
     recorder.one()
 
 
+async def test_a_copy_of_a_client(kind: Kind, tracing: Tracing, recorder: Recorder) -> None:
+    """It shares the transports, as without us: traced once, and restored apart."""
+    transport = kind.transport(lambda request: kind.library.Response(200))
+    async with kind.client(transport=transport) as client:
+        instrument(client, tracing=tracing)
+        copied = copy.copy(client)
+        await kind.call(instrument(copied).get, "http://host/")
+        recorder.one()
+        assert uninstrument(copied)._transport is transport
+        await kind.call(client.get, "http://host/")
+    assert len(recorder.spans) == 2
+
+
+async def test_a_response_that_is_pickled(kind: Kind, server: Server, tracing: Tracing) -> None:
+    """It and its request can be, whatever was noted of them."""
+    async with kind.client(follow_redirects=True) as client:
+        instrument(client, tracing=tracing)
+        response = await kind.call(client.get, server.url("/redirect/404"))
+    assert pickle.loads(pickle.dumps(response)).content == b"hello"
+    again = pickle.loads(pickle.dumps(response.request))
+    assert (again.url, again.headers) == (response.request.url, response.request.headers)
+
+
+async def test_a_transport_shared_with_a_client_that_is_not_traced(
+    kind: Kind, tracing: Tracing, recorder: Recorder
+) -> None:
+    """The requests of the one are traced, and the other's are not."""
+    transport = kind.transport(lambda request: kind.library.Response(200))
+    async with (
+        kind.client(transport=transport) as traced,
+        kind.client(transport=transport) as plain,
+    ):
+        instrument(traced, tracing=tracing)
+        await kind.call(plain.get, "http://plain/")
+        assert recorder.started == []
+        await kind.call(traced.get, "http://traced/")
+    assert (recorder.one().attributes or {})["server.address"] == "traced"
+
+
+async def test_event_hooks(kind: Kind, tracing: Tracing, recorder: Recorder) -> None:
+    """A client's own hooks see the caller's request, and what they add is sent."""
+    sent: list[Any] = []
+    seen: list[set[str]] = []
+
+    def respond(request: Any) -> Any:
+        sent.append(request.headers)
+        return kind.library.Response(500)
+
+    def on_request(request: Any) -> None:
+        request.headers["x-hook"] = "1"
+
+    def on_response(response: Any) -> None:
+        seen.append(set(response.request.headers))
+        response.raise_for_status()
+
+    async def on_request_async(request: Any) -> None:
+        on_request(request)
+
+    async def on_response_async(response: Any) -> None:
+        on_response(response)
+
+    hooks = {
+        "request": [on_request_async if kind.is_async else on_request],
+        "response": [on_response_async if kind.is_async else on_response],
+    }
+    async with kind.client(transport=kind.transport(respond), event_hooks=hooks) as client:
+        instrument(client, tracing=tracing)
+        with pytest.raises(kind.library.HTTPStatusError):
+            await kind.call(client.get, "http://host/")
+    assert {"x-hook", "traceparent"} <= set(sent[0])
+    assert "traceparent" not in seen[0]
+    assert (recorder.one().attributes or {})["error.type"] == "500"
+
+
 async def test_entering_and_closing_reach_the_wrapped(kind: Kind) -> None:
     """The wrapped transport is entered, left and closed as it would be alone."""
     calls: list[str] = []
 
-    class Async(httpx.AsyncBaseTransport):
+    class Async(kind.library.AsyncBaseTransport):  # type: ignore[misc, name-defined]
         async def __aenter__(self) -> Any:
             calls.append("enter")
             return self
@@ -186,7 +262,7 @@ async def test_entering_and_closing_reach_the_wrapped(kind: Kind) -> None:
         async def aclose(self) -> None:
             calls.append("close")
 
-    class Sync(httpx.BaseTransport):
+    class Sync(kind.library.BaseTransport):  # type: ignore[misc, name-defined]
         def __enter__(self) -> Any:
             calls.append("enter")
             return self
@@ -198,12 +274,12 @@ async def test_entering_and_closing_reach_the_wrapped(kind: Kind) -> None:
             calls.append("close")
 
     if kind.is_async:
-        transport = AsyncTracingTransport(Async())
+        transport: Any = AsyncTracingTransport(Async())
         async with transport as entered:
             assert entered is transport
         await transport.aclose()
     else:
-        sync_transport = TracingTransport(Sync())
+        sync_transport: Any = TracingTransport(Sync())
         with sync_transport as sync_entered:
             assert sync_entered is sync_transport
         sync_transport.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ from asynctrace.errors import ConfigError, LifecycleError
 from asynctrace.httpx import (
     AsyncTracingTransport,
     TracingTransport,
+    _client,
     instrument,
     instrument_all,
     uninstrument_all,
 )
+from asynctrace.initialization import init
 from asynctrace.tracing import Tracing
 from tests.httpx_client.harness import Kind, Recorder, Server
 
@@ -128,6 +131,84 @@ async def test_a_shared_transport(kind: Kind, tracing: Tracing, recorder: Record
         await kind.call(one.get, "http://host/")
         await kind.call(another.get, "http://host/")
     assert len(recorder.spans) == 2
+
+
+async def test_a_client_that_is_equal_to_others(
+    kind: Kind, tracing: Tracing, recorder: Recorder
+) -> None:
+    """Clients are told apart by what they are, whatever they say of themselves."""
+    base = kind.library.AsyncClient if kind.is_async else kind.library.Client
+
+    class Equal(base):  # type: ignore[misc, valid-type]
+        __hash__ = None  # type: ignore[assignment]
+
+        def __eq__(self, other: object) -> bool:
+            return True
+
+    instrument_all(tracing=tracing)
+    for count in (1, 2):
+        client = Equal(transport=_answering(kind))
+        await kind.call(client.get, "http://host/")
+        assert len(recorder.spans) == count
+        await kind.call(client.aclose if kind.is_async else client.close)
+
+
+@pytest.mark.may_block("a synchronous client, and threads that wait for each other")
+def test_a_first_call_in_two_threads(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request is traced though another thread is about to trace the very client."""
+    entered, go_on = threading.Event(), threading.Event()
+    install = _client.install
+
+    def slow_install(*args: Any) -> None:
+        if not entered.is_set():
+            entered.set()
+            assert go_on.wait(10)
+        install(*args)
+
+    monkeypatch.setattr(_client, "install", slow_install)
+    transport = httpx.MockTransport(lambda request: httpx.Response(200))
+    with asyncio.Runner() as runner, httpx.Client(transport=transport) as client:
+        context = init(set_global=False, exporter="none", span_processors=[recorder])
+        instrument_all(tracing=runner.run(context.__aenter__()))
+        first = threading.Thread(target=client.get, args=("http://host/",))
+        first.start()
+        assert entered.wait(10)
+        client.get("http://host/")
+        traced = len(recorder.spans)
+        go_on.set()
+        first.join()
+        runner.run(context.__aexit__(None, None, None))
+        assert (traced, len(recorder.spans)) == (1, 2)
+        uninstrument_all()
+        assert client._transport is transport
+
+
+@pytest.mark.may_block("contrib reads the metadata of packages")
+@pytest.mark.parametrize("contrib", ["none", "before", "after"])
+async def test_every_way_at_once(
+    kind: Kind, server: Server, tracing: Tracing, recorder: Recorder, contrib: str
+) -> None:
+    """All ways of tracing on one client, and contrib among them: one span, one header."""
+    from opentelemetry.instrumentation import httpx as contribs
+
+    name = "HTTPXClientInstrumentor" if kind.library is httpx else "HTTPX2ClientInstrumentor"
+    instrumentor = getattr(contribs, name)()
+    wrap = AsyncTracingTransport if kind.is_async else TracingTransport
+    try:
+        if contrib == "before":
+            instrumentor.instrument(tracer_provider=tracing.tracer_provider)
+        instrument_all(tracing=tracing)
+        transport: Any = wrap(kind.http_transport(), tracing=tracing)
+        async with kind.client(transport=transport) as client:
+            instrument(client, tracing=tracing)
+            if contrib == "after":
+                instrumentor.instrument(tracer_provider=tracing.tracer_provider)
+            await kind.call(client.get, server.url("/200"))
+    finally:
+        if contrib != "none":
+            instrumentor.uninstrument()
+    [traceparent] = server.requests[0].header("traceparent")
+    assert f"{recorder.one().context.span_id:016x}" in traceparent
 
 
 async def test_options(kind: Kind, tracing: Tracing, recorder: Recorder) -> None:

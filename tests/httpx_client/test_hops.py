@@ -13,7 +13,14 @@ import tenacity
 from httpx_retries import Retry, RetryTransport
 from opentelemetry.trace import SpanKind, StatusCode
 
-from asynctrace.httpx import AsyncTracingTransport, TracingTransport, instrument, uninstrument
+from asynctrace.httpx import (
+    AsyncTracingTransport,
+    TracingTransport,
+    instrument,
+    instrument_all,
+    uninstrument,
+    uninstrument_all,
+)
 from asynctrace.tracing import Tracing
 from tests.httpx_client.harness import Kind, Recorder, Server, until
 
@@ -335,3 +342,35 @@ async def test_no_logical_span_without_tracing(kind: Kind, recorder: Recorder) -
     async with kind.client(transport=_scripted(kind, 200)) as client:
         instrument(client, logical_span=True)
         assert (await kind.call(client.get, "http://host/")).status_code == 200
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+async def test_no_logical_span_of_what_is_skipped(
+    kind: Kind, tracing: Tracing, recorder: Recorder, everywhere: bool
+) -> None:
+    """A request that is to get no span gets none around it, either."""
+    async with kind.client(transport=_scripted(kind, 200, 200)) as client:
+        options: Any = {"tracing": tracing, "logical_span": True, "skip": ["skipped"]}
+        if everywhere:
+            instrument_all(**options)
+        else:
+            instrument(client, **options)
+        try:
+            await kind.call(client.get, "http://skipped/")
+            assert recorder.started == []
+            await kind.call(client.get, "http://host/")
+        finally:
+            uninstrument_all()
+    assert [span.name for span in recorder.spans] == ["GET", "GET request"]
+
+
+@pytest.mark.may_block("writes a log line")
+async def test_the_logical_span_when_skip_fails(
+    kind: Kind, tracing: Tracing, recorder: Recorder
+) -> None:
+    """A predicate that fails skips neither span, and is told of once."""
+    async with kind.client(transport=_scripted(kind, 200)) as client:
+        instrument(client, tracing=tracing, logical_span=True, skip=lambda request: 1 / 0 > 0)
+        await kind.call(client.get, "http://host/")
+    assert [span.name for span in recorder.spans] == ["GET", "GET request"]
+    assert tracing.statistics().faults == {"skip": 1}

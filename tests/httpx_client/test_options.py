@@ -6,14 +6,18 @@ import asyncio
 import re
 from typing import Any
 
+import aiohttp
 import httpx
 import pytest
+from multidict import CIMultiDict
 from opentelemetry import baggage, context
 from opentelemetry.trace import get_current_span
+from yarl import URL as URL_
 
 from asynctrace import semconv
 from asynctrace._http.client import OPTIONS, Shaping, is_signed
 from asynctrace._http.targets import matcher
+from asynctrace.aiohttp._client_options import place_of as aiohttp_place_of
 from asynctrace.errors import ConfigError
 from asynctrace.httpx import AsyncTracingTransport, instrument
 from asynctrace.httpx._shaping import TracingOptions, place_of
@@ -79,6 +83,58 @@ async def test_propagate_to(
     [request] = seen.requests
     assert ("traceparent" in request.headers) is goes
     assert ("baggage" in request.headers) is goes
+
+
+@pytest.mark.parametrize(
+    ("target", "url", "is_meant"),
+    [
+        ("api:443", "https://api/", True),
+        ("api:443", "http://api/", False),
+        ("api:80", "http://api:80/", True),
+        ("https://api:443/*", "https://api/v1", True),
+        ("https://api/*", "https://api:443/v1", True),
+        ("https://api:444/*", "https://api/v1", False),
+        ("::1", "http://[::1]:8080/", True),
+        ("[::1]", "http://[::1]:8080/", True),
+        ("[::1]:8080", "http://[::1]:8080/", True),
+        ("[::1]:8081", "http://[::1]:8080/", False),
+        ("[FE80::*]:8080", "http://[fe80::2]:8080/", True),
+        ("http://[::1]:8080/*", "http://[::1]:8080/v1", True),
+        ("[ab]pi", "http://api/", True),
+        ("1", "http://[::1]/", False),
+    ],
+)
+@pytest.mark.parametrize("library", [httpx, aiohttp])
+def test_ports_and_addresses(library: Any, target: str, url: str, is_meant: bool) -> None:
+    """A port may be named though it is the scheme's own, and an IPv6 address as in a URL."""
+    if library is httpx:
+        matches = matcher("skip", [target], place_of)
+        assert matches(httpx.Request("GET", url)) is is_meant
+    else:
+        matches = matcher("skip", [target], aiohttp_place_of)
+        request = aiohttp.TraceRequestStartParams("GET", URL_(url), CIMultiDict())
+        assert matches(request) is is_meant
+
+
+async def test_propagate_to_over_redirects(kind: Kind, tracing: Tracing) -> None:
+    """A redirect to elsewhere takes neither trace context nor baggage there."""
+    sent: dict[str, set[str]] = {}
+
+    def respond(request: Any) -> Any:
+        sent[request.url.host] = set(request.headers)
+        if request.url.host == "a.internal":
+            return kind.library.Response(302, headers={"location": "http://b.example/"})
+        return kind.library.Response(200)
+
+    async with kind.client(transport=kind.transport(respond), follow_redirects=True) as client:
+        instrument(client, tracing=tracing, propagate_to=["*.internal"])
+        token = context.attach(baggage.set_baggage("who", "me"))
+        try:
+            await kind.call(client.get, "http://a.internal/")
+        finally:
+            context.detach(token)
+    assert {"traceparent", "baggage"} <= sent["a.internal"]
+    assert sent["b.example"].isdisjoint({"traceparent", "baggage"})
 
 
 @pytest.mark.may_block("writes a log line")

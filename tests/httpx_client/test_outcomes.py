@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -61,13 +62,13 @@ TRANSPORTS: dict[str, Callable[[Kind], dict[str, Any]]] = {
 REAL = ["default", "http", "mount"]
 
 
-def _assert_span(recorder: Recorder, outcome: Outcome, library: str) -> None:
+def _assert_span(recorder: Recorder, outcome: Outcome, library: str, *, name: str = "GET") -> None:
     span = recorder.one()
     attributes = dict(span.attributes or {})
     expected = outcome.error_type
     if expected and not expected.isdigit():
         expected = f"{library}.{expected}"
-    assert span.name == "GET"
+    assert span.name == name
     assert span.kind is SpanKind.CLIENT
     assert attributes.get("http.response.status_code") == outcome.status
     assert attributes.get("error.type") == expected
@@ -174,6 +175,18 @@ def _raise_connect_timeout(kind: Kind) -> Callable[[Any], Any]:
         raise kind.library.ConnectTimeout("too slow", request=request)
 
     return respond
+
+
+async def test_write_timeout(kind: Kind, tracing: Tracing, recorder: Recorder) -> None:
+    """A server that does not read what is sent to it is told by that phase."""
+    timeout = kind.library.Timeout(5.0, write=0.05)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        async with kind.client(timeout=timeout) as client:
+            instrument(client, tracing=tracing)
+            with pytest.raises(kind.library.WriteTimeout):
+                await kind.call(client.post, url, content=bytes(20_000_000))
+    _assert_span(recorder, Outcome("", None, "WriteTimeout"), kind.library.__name__, name="POST")
 
 
 async def test_unknown_method(kind: Kind, tracing: Tracing, recorder: Recorder) -> None:

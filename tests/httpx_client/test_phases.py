@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import h2.config
@@ -17,7 +18,7 @@ import pytest
 from asynctrace.httpx import instrument
 from asynctrace.httpx._peer import peer_of
 from asynctrace.tracing import Tracing
-from tests.httpx_client.harness import Kind, Recorder, Server
+from tests.httpx_client.harness import Kind, Recorder, Server, until
 
 PREFIX = "asynctrace.http.phase."
 
@@ -50,18 +51,28 @@ async def test_waiting_for_the_pool(
 ) -> None:
     """Time spent in the queue of a pool that is used up is told as such."""
     limits = async_kind.library.Limits(max_connections=1)
+    waits = asyncio.Event()
+
+    async def listen(event: str, info: Any) -> None:
+        if event.endswith("receive_response_headers.started"):
+            waits.set()
+
     async with async_kind.client(limits=limits) as client:
         instrument(client, tracing=tracing, phases=True)
-        slow = asyncio.create_task(client.get(server.url("/silent")))
-        await server.arrived.wait()
+        extensions = {"trace": listen}
+        slow = asyncio.create_task(client.get(server.url("/silent"), extensions=extensions))
+        await waits.wait()
         waiting = asyncio.create_task(client.get(server.url("/200")))
-        await asyncio.sleep(0.05)
+        await until(lambda: len(recorder.started) == 2)
+        begun = perf_counter()
+        await asyncio.sleep(0.01)
+        held = perf_counter() - begun
         slow.cancel()
         await asyncio.gather(slow, return_exceptions=True)
         await waiting
     cancelled, waited = recorder.spans
-    assert _phases(cancelled)["wait"] > 0.04  # what was still under way counts
-    assert _phases(waited)["pool_wait"] > 0.04
+    assert _phases(cancelled)["wait"] >= held  # what was still under way counts
+    assert _phases(waited)["pool_wait"] >= held
 
 
 async def test_the_callers_own_trace(
@@ -202,6 +213,38 @@ def test_peers(address: object, attributes: dict[str, object]) -> None:
     assert peer_of(stream) == attributes
     assert peer_of(stream) == attributes
     assert stream.asked == 1
+
+
+class _Listed(list[str]):
+    """A connection of a transport's own, which has no hash."""
+
+    def get_extra_info(self, name: str) -> object:
+        return ("::1", 80)
+
+
+class _Slotted:
+    """Another, which cannot be held weakly."""
+
+    __slots__ = ()
+
+    get_extra_info = _Listed.get_extra_info
+
+
+@pytest.mark.parametrize("connection", [_Listed(), _Slotted()], ids=["no hash", "no weakref"])
+async def test_a_connection_unlike_others(
+    kind: Kind, tracing: Tracing, recorder: Recorder, connection: Any
+) -> None:
+    """It is asked all the same, and the span covers the body as always."""
+    response = kind.library.Response(
+        200, stream=kind.stream(b"hello"), extensions={"network_stream": connection}
+    )
+    async with kind.client(transport=kind.transport(lambda request: response)) as client:
+        instrument(client, tracing=tracing)
+        await kind.call(client.get, "http://host/")
+    attributes = recorder.one().attributes or {}
+    assert attributes["network.peer.address"] == "::1"
+    assert attributes["http.response.body.size"] == 5
+    assert tracing.statistics().faults == {}
 
 
 # --- the protocol's version ----------------------------------------------------------------------
