@@ -48,7 +48,7 @@ class Server(Protocol):
 class Exchange:
     """A request whose span is started and current, until it is ended exactly once."""
 
-    __slots__ = ("_response", "_server", "_token", "request", "span")
+    __slots__ = ("_connection", "_response", "_server", "_token", "_too_late", "request", "span")
 
     def __init__(
         self, server: Server, request: web.Request, span: Span, token: ContextToken
@@ -58,6 +58,10 @@ class Exchange:
         self.span = span
         self._token = token
         self._response: web.StreamResponse | None = None
+        """What is being sent, or as good as sent."""
+        self._connection: asyncio.Task[None] | None = request.task
+        self._too_late = False
+        """Whether the connection was closed before anything of the response could be sent."""
 
     def __repr__(self) -> str:
         return f"<Exchange {self.request.method} {self.request.path}>"
@@ -73,14 +77,15 @@ class Exchange:
             if not isinstance(response, web.StreamResponse):  # aiohttp answers 500 in its place
                 outcome = of_response(500)
             elif self._may_end_early(response):
-                self._response = response
-                if self.request.transport is not None:
-                    outcome = of_response(response.status)
-                else:
+                if _is_closed(self.request):
                     outcome = of_unsent(self._why_closed(), None)
+                else:
+                    self._response = response
+                    outcome = of_response(response.status)
             elif (task := asyncio.current_task()) is not None:
                 self._response = response
                 if not response.prepared:
+                    self._too_late = _is_closed(self.request)
                     meter_body(self.request)
                 task.add_done_callback(self._sent)
                 if self._server.holds.waiting:
@@ -115,23 +120,26 @@ class Exchange:
         task = asyncio.current_task()
         if task is not None:
             task.remove_done_callback(self._sent)
-        self._end_sent(None)
+        self._end_sent(None, ends_later=True)
 
     def _sent(self, task: asyncio.Task[object]) -> None:
         """The request's task is done: for a response that was not ready when the handler was."""
         self._end_sent(asyncio.CancelledError() if task.cancelled() else task.exception())
 
-    def _end_sent(self, error: BaseException | None) -> None:
+    def _end_sent(self, error: BaseException | None, *, ends_later: bool = False) -> None:
         outcome = None
-        response = self._response
+        response, self._response = self._response, None
         try:
             assert response is not None
-            status_sent = response.status if response.prepared else None
+            status_sent = response.status if response.prepared and not self._too_late else None
             if error is not None:
                 outcome = self._of_failure(error, status_sent=status_sent)
             elif self._is_broken_off():
                 outcome = of_unsent(self._why_closed(), status_sent)
-            elif was_sent(response) or not _is_closed(self.request):
+            elif was_sent(response) or (
+                # What was never begun is another's to replace, further out.
+                (ends_later or not response.prepared) and not _is_closed(self.request)
+            ):
                 outcome = of_response(response.status).and_also(self._of_body(response))
             else:
                 outcome = of_unsent(self._why_closed(), status_sent)
@@ -142,7 +150,7 @@ class Exchange:
     def _of_failure(
         self, error: BaseException, *, answered: bool = False, status_sent: int | None = None
     ) -> Outcome:
-        stops = self._is_stopped() and not _is_lost(self.request)
+        stops = self._is_stopped() or self._is_stopped_by(error)
         situation = Situation(
             client_left=_is_closed(self.request) and not stops,
             server_stops=stops,
@@ -173,11 +181,23 @@ class Exchange:
         return "shutdown" if self._is_stopped() else "client_disconnect"
 
     def _is_stopped(self) -> bool:
-        """Whether the server shuts down, and the connection's task was cancelled: not the request's
+        """Whether the server shuts down, and has cancelled the connection's task: not the request's
         own alone, as the application may do.
         """
-        task: asyncio.Task[None] | None = self.request.task  # None once the connection has ended
-        return self._server.stopping and (task is None or task.cancelling() > 0)
+        return (
+            self._server.stopping
+            and self._connection is not None
+            and self._connection.cancelling() > 0
+            and not _is_awaited(self.request)
+        )
+
+    def _is_stopped_by(self, error: BaseException) -> bool:
+        """Whether the server shuts down, and `error` is how it interrupts the reading of a body."""
+        return (
+            self._server.stopping
+            and isinstance(error, asyncio.CancelledError)
+            and error is self.request.content.exception()
+        )
 
     def _end(self, outcome: Outcome | None) -> None:
         """Tell the outcome, unless ours failed to make one, and end the span."""
@@ -204,11 +224,11 @@ def _is_closed(request: web.Request) -> bool:
     return transport is None or transport.is_closing()
 
 
-def _is_lost(request: web.Request) -> bool:
-    """Whether the client closed the connection, when it could also be the server that did.
+def _is_awaited(request: web.Request) -> bool:
+    """Whether the server, which shuts down, has not lost its patience with the request.
 
-    At its shutdown aiohttp drops the transport as it does for a client that left, and then only
-    this private name tells them apart: it is cleared when the connection is lost, and the server's
-    own closing is noticed a step later. Without the name it is taken for the server, which closes.
+    It cancels the connection then as it does for a client that leaves, and drops the transport as
+    for such a one; only this private name tells them apart: what the shutdown waits by until then.
+    Without the name it is taken for the server.
     """
-    return getattr(request.protocol, "_manager", ...) is None
+    return getattr(request.protocol, "_handler_waiter", None) is not None

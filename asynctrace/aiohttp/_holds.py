@@ -23,6 +23,7 @@ from typing import Protocol
 
 from aiohttp import web
 
+from asynctrace.aiohttp._ending import is_one_write
 from asynctrace.tracing import Tracing
 
 
@@ -70,6 +71,9 @@ class Holds:
             self.waiting[id(request)] = Hold(timeout)
             task.add_done_callback(partial(self._forget, id(request)))
 
+    def __contains__(self, request: web.Request) -> bool:
+        return id(request) in self.waiting
+
     def _forget(self, key: int, _task: asyncio.Task[object]) -> None:
         self.waiting.pop(key, None)
 
@@ -90,8 +94,10 @@ class Holds:
         if hold.exchange is not None and isinstance(response, web.StreamResponse):
             try:
                 if not response.prepared:
+                    is_held = is_one_write(response)  # its body waits for aiohttp
                     await response.prepare(request)
-                    await response.write_eof()
+                    if not is_held:
+                        await response.write_eof()
             except ConnectionError:  # aiohttp will meet it, too, and the span tells it
                 return
             hold.exchange.sent_already()

@@ -17,6 +17,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from aiohttp.web import Response
 from opentelemetry.context import Context
+from opentelemetry.metrics import MeterProvider
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.trace import INVALID_SPAN, Link, SpanKind, set_span_in_context
 from opentelemetry.trace import Span as ApiSpan
@@ -77,6 +78,7 @@ class ServerTracing:
     """
 
     __slots__ = (
+        "__weakref__",
         "_asks_propagator",
         "_drops_unsampled",
         "_known",
@@ -108,6 +110,10 @@ class ServerTracing:
     def __repr__(self) -> str:
         return f"<ServerTracing by {self.tracing or 'whichever runs'}>"
 
+    async def note_start(self, _app: web.Application) -> None:
+        """For `on_startup`: an application may be run again."""
+        self.stopping = False
+
     async def note_shutdown(self, _app: web.Application) -> None:
         """For `on_shutdown`: aiohttp sends it before it cancels the handlers that take too long."""
         self.stopping = True
@@ -131,14 +137,26 @@ class ServerTracing:
         self.start = _starter(self.tracer)
         self._drops_unsampled = drops_unsampled(self.tracer)
         self.instead = None
-        measured = None
         try:
             if tracing.config.engine == "contrib":
                 self.instead = ContribEngine(self, tracing)
                 return
-            meter = metrics.meter(SCOPE_NAME)
+        except Exception as error:
+            self.fault("aiohttp engine", error)
+        metrics.announce_to(self)  # before the look for one, so that none is missed
+        self._measure_by(metrics.process_provider())
+
+    def on_meter_provider(self, provider: MeterProvider) -> None:
+        """The process has one now: it is used from the next request on. In any thread."""
+        if self.adopted is not None and not isinstance(self.instead, ContribEngine):
+            self._measure_by(provider)
+
+    def _measure_by(self, provider: MeterProvider | None) -> None:
+        measured = None
+        try:
+            meter = metrics.meter(SCOPE_NAME, provider)
             measured = None if meter is None else metrics.ServerMetrics(meter)
-        except Exception as error:  # of contrib's, or of a meter provider
+        except Exception as error:  # of the meter provider
             self.fault("aiohttp engine", error)
         if measured is not None or self._shape != PLAIN:
             self.instead = Shaping(self, self._shape, measured)
@@ -176,9 +194,7 @@ class ServerTracing:
                     unsampled._headers = headers
                     return unsampled, attach(unsampled)
                 parent = remote_span(traceparents, headers.getall(TRACESTATE, ()))
-            span = self.start(
-                target.name, _SERVER, parent, target.attributes, request, context=context
-            )
+            span = self.start(target.name, _SERVER, parent, target.attributes, request, context)
             if target.streams or UPGRADE in headers:
                 _watch(request, target, span)
             return span, attach(span, context)
@@ -196,7 +212,8 @@ class ServerTracing:
             if (
                 (type(body) is not bytes and body is not None)
                 or response.compression
-                or request.transport is None
+                or (transport := request.transport) is None
+                or transport.is_closing()
                 or span._end_time is not None
                 or (attributes := _SENT.get(response.status)) is None
             ):
@@ -311,8 +328,8 @@ class _Start(Protocol):
         parent: ApiSpan | None,
         build: Callable[[web.Request], semconv.Attributes],
         subject: web.Request,
-        *,
         context: Context | None,
+        /,
         links: Sequence[Link] = (),
     ) -> ApiSpan: ...
 
@@ -333,7 +350,6 @@ def _start_plainly(
     parent: ApiSpan | None,
     build: Callable[[web.Request], semconv.Attributes],
     subject: web.Request,
-    *,
     context: Context | None,
     links: Sequence[Link] = (),
 ) -> ApiSpan:

@@ -84,6 +84,7 @@ def setup(
     app[_SETUP] = Setup(tracing, options)
     take_over(app)
     app.middlewares.insert(0, middleware(server))  # the outermost
+    app.on_startup.append(_forget_shutdown)
     app.on_shutdown.append(server.note_shutdown)
     if shape.wants_announcements:
         app.on_response_prepare.append(server.announce)
@@ -93,6 +94,11 @@ def setup(
         Lifespan(server, options_of_init).attach(app)
     elif engine == "contrib":
         server.adopt(tracing)  # imports what must not hold up a request
+
+
+async def _forget_shutdown(app: web.Application) -> None:
+    """For `on_startup`: an application may be started once more."""
+    app[KEY].stopping = False
 
 
 class Setup:

@@ -125,7 +125,7 @@ class Shaping:
             parent,
             partial(self._describe, target),
             request,
-            context=context,
+            context,
             links=links,
         )
         if type(span) is OurSpan and request.headers.get("Upgrade") is not None:
@@ -235,13 +235,16 @@ class ShapedExchange(Exchange):
             self._headers = shape.response_headers.attributes(response.headers.items())
 
     def failed(self, error: BaseException) -> None:
-        """As any exchange; but where headers are captured, aiohttp's error response is awaited."""
+        """As any exchange; but where headers are captured, aiohttp's error response is awaited,
+        unless that waits for the span.
+        """
         task = asyncio.current_task()
         if (
             task is None
             or self._shaping.shape.response_headers is None
             or isinstance(error, web.HTTPException)
             or not isinstance(error, Exception)
+            or self.request in self._server.holds
         ):
             super().failed(error)
             return
@@ -272,7 +275,7 @@ class ShapedExchange(Exchange):
         if self._target.route:
             attributes[semconv.HTTP_ROUTE] = self._target.route
         response_size = said.get(semconv.HTTP_RESPONSE_BODY_SIZE)
-        if response_size is None and self._response is not None:
+        if response_size is None and self._response is not None:  # as good as sent
             response_size = size_of(request, self._response, meter_of(request))
         metrics.end(
             self._target.method,

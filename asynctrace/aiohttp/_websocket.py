@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
@@ -72,8 +72,7 @@ class Conversation:
             self._initiator = self._initiator or "client"
             self._close_code = message.data
         elif kind is WSMsgType.CLOSED and message.data is None and self._initiator is None:
-            self.is_lost = True
-            self._close_code = WSCloseCode.ABNORMAL_CLOSURE
+            self.lost()
         elif kind is WSMsgType.ERROR:
             if isinstance(message.data, WebSocketError):  # the server refuses what it got
                 self._initiator = "server"
@@ -86,11 +85,21 @@ class Conversation:
         self._messages_sent += 1
         self._bytes_sent += _size(data)
 
-    def closing(self, code: int) -> None:
-        """The socket is closed with `code`: by the application, unless its end had begun before."""
-        if self._initiator is None and (self.socket is None or self.socket.close_code is None):
-            self._initiator = "server"
-            self._close_code = code
+    def closing(self, code: int) -> bool:
+        """The application closes the socket with `code`; False if its end had begun before."""
+        if self._initiator is not None or (
+            self.socket is not None and self.socket.close_code is not None
+        ):
+            return False
+        self._initiator = "server"
+        self._close_code = code
+        return True
+
+    def lost(self) -> None:
+        """The connection broke, and nobody closed it."""
+        self.is_lost = True
+        self._initiator = None
+        self._close_code = WSCloseCode.ABNORMAL_CLOSURE
 
     def end(self) -> semconv.Attributes:
         """What the span of the whole socket says at the end; nothing when there was no upgrade."""
@@ -186,11 +195,15 @@ class _Counting(web.WebSocketResponse):
         conversation.sent(kind, data)
 
     async def close(self, *, code: int = WSCloseCode.OK, **options: Any) -> bool:
-        self.asynctrace_conversation.closing(code)
-        return await super().close(code=code, **options)
+        conversation = self.asynctrace_conversation
+        begins = conversation.closing(code)
+        closed = await super().close(code=code, **options)
+        if begins and isinstance(self.exception(), ConnectionError):  # nobody there to be told
+            conversation.lost()
+        return closed
 
 
-@cache
+@lru_cache(maxsize=128)  # an application may make a class for each request
 def _counting(kind: type[web.WebSocketResponse]) -> type[web.WebSocketResponse]:
     bases = (_Counting,) if kind is web.WebSocketResponse else (_Counting, kind)
     return type(kind.__name__, bases, {"__module__": kind.__module__})

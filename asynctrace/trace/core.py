@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from .sink import SpanSink
 
 
+MOST_TOLD = 64
+"""Log lines about spans that are used after their end; the names of spans may be without number."""
+
 TRUSTED = 64
 """Attributes that an integration of ours sets at the start, and at the end, at most."""
 
@@ -47,6 +50,7 @@ class Core:
         "sampler",
         "sink",
         "span_limits",
+        "told",
     )
 
     def __init__(
@@ -78,6 +82,8 @@ class Core:
         """Whether ids are random and no limit can touch what an integration sets."""
         self.processors = Processors(self.fault, changed=self._choose)
         self.open_spans = OpenSpans(max_open_spans)
+        self.told: set[tuple[str, str]] = set()
+        """Methods that were called on ended spans, and the spans' names, as far as logged."""
         self._choose()
 
     def _choose(self) -> None:

@@ -21,7 +21,7 @@ from opentelemetry.util.types import AnyValue, Attributes
 from asynctrace.semconv import UNFINISHED
 
 from .attributes import PLAIN, merge, merge_one, merge_trusted
-from .core import TRUSTED
+from .core import MOST_TOLD, TRUSTED
 from .exceptions import describe_exception, exception_attributes
 from .items import make_event, make_link, make_links
 from .lean import DroppedSpan
@@ -167,9 +167,14 @@ class Span(RecordedSpan):
         self.add_event("exception", recorded, timestamp)
 
     def _refuse(self, method: str) -> None:
-        """Warn, as the SDK does; but not of a span that the shutdown has ended under its owner."""
-        if UNFINISHED not in self._attributes:
-            _logger.warning("%s() on an ended span is ignored", method)
+        """Warn, as the SDK does, but once for each name of a span; and not of one that the shutdown
+        has ended under its owner.
+        """
+        told = self._tracer._core.told
+        kind = method, self._name
+        if UNFINISHED not in self._attributes and kind not in told and len(told) < MOST_TOLD:
+            told.add(kind)
+            _logger.warning("%s() on the ended span %r is ignored", method, self._name)
 
     # ---- starting and ending
 

@@ -120,7 +120,6 @@ class Tracer(BaseTracer):
         parent: trace_api.Span | None,
         build: Callable[[S], dict[str, AnyValue]],
         subject: S,
-        *,
         context: Context | None = None,
         links: Sequence[Link] = (),
         start_time: int | None = None,

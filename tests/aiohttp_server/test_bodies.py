@@ -120,6 +120,37 @@ async def test_the_size_of_a_file(
     assert attributes["http.response.body.size"] == received == size
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Range": "bytes=10-19"}, 206),
+        ({"Range": "bytes=9000-"}, 416),
+        ({"If-Modified-Since": "Fri, 01 Jan 2100 00:00:00 GMT"}, 304),
+        ({"If-Match": '"another"'}, 412),
+    ],
+)
+async def test_what_becomes_of_a_file_is_told(
+    tracing: Tracing,
+    recorder: Recorder,
+    tmp_path: Path,
+    method: str,
+    headers: dict[str, str],
+    status: int,
+) -> None:
+    """aiohttp decides it when it prepares the response, behind the handler."""
+    (tmp_path / "file").write_bytes(TEXT)
+
+    async def handler(_request: web.Request) -> web.FileResponse:
+        return web.FileResponse(tmp_path / "file")
+
+    attributes, size = await _sent(handler, tracing, recorder, method, **headers)
+    assert attributes["http.response.status_code"] == status
+    assert "error.type" not in attributes
+    assert attributes.get("http.response.body.size", size) == size
+    assert size == (10 if (method, status) == ("GET", 206) else 0)
+
+
 @pytest.mark.parametrize("handler", [generated, compressed])
 async def test_a_response_to_head_has_no_body(
     tracing: Tracing,

@@ -122,6 +122,75 @@ async def test_a_client_that_leaves_while_a_body_is_generated(
     assert span.status.status_code is StatusCode.ERROR
 
 
+@pytest.mark.parametrize("shaped", [True, False])
+async def test_a_connection_that_closes_takes_no_response(
+    tracing: Tracing, recorder: Recorder, shaped: bool
+) -> None:
+    """A client that says no more is hung up on by aiohttp, which forgets the transport a step
+    later; what is written in between is lost.
+    """
+
+    async def handler(request: web.Request) -> web.Response:
+        await until(lambda: request.transport is None or request.transport.is_closing())
+        assert request.transport is not None
+        return web.Response(text="lost")
+
+    app = app_of(handler)
+    setup(app, tracing, **({"trusted_proxies": 1} if shaped else {}))  # type: ignore[arg-type]
+    async with Serving(app) as service:
+        reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+        writer.write(get("/"))
+        await until(lambda: recorder.started == 1)
+        writer.write_eof()
+        assert await reader.read() == b""
+        writer.close()
+        span = await recorder.one()
+    assert _said(span) == (None, "client_disconnect", "client_disconnect")
+
+
+@pytest.mark.parametrize("header", ["Content-Length: 100", "Transfer-Encoding: chunked"])
+async def test_a_client_that_leaves_in_the_middle_of_its_upload(
+    tracing: Tracing, recorder: Recorder, handler_cancellation: bool, header: str
+) -> None:
+    """The handler that reads finds out."""
+
+    async def handler(request: web.Request) -> web.Response:
+        await request.read()
+        return web.Response()
+
+    app = app_of(handler)
+    setup(app, tracing)
+    async with Serving(app, handler_cancellation=handler_cancellation) as service:
+        async with service.connection(get("/", header) + b"5\r\nhello\r\n"):
+            await until(lambda: recorder.started == 1)
+        span = await recorder.one()
+    kind = "asyncio.exceptions.CancelledError" if handler_cancellation else "ConnectionResetError"
+    assert _said(span) == (None, kind, "client_disconnect")
+
+
+async def test_a_client_that_leaves_in_the_middle_of_a_file(
+    tracing: Tracing, recorder: Recorder, tmp_path: Path, handler_cancellation: bool
+) -> None:
+    """The kernel was sending it; the span is no success, and tells no size."""
+    path = tmp_path / "file"
+    with path.open("wb") as file:
+        file.truncate(100_000_000)
+
+    async def handler(_request: web.Request) -> web.FileResponse:
+        return web.FileResponse(path)
+
+    app = app_of(handler)
+    setup(app, tracing)
+    async with Serving(app, handler_cancellation=handler_cancellation) as service:
+        async with service.connection(get("/")) as reader:
+            await reader.readexactly(1000)
+        span = await recorder.one()
+    status_code, _, reason = _said(span)
+    assert (status_code, reason) == (200, "client_disconnect")
+    assert span.status.status_code is StatusCode.ERROR
+    assert "http.response.body.size" not in (span.attributes or {})
+
+
 # --- others end the request ----------------------------------------------------------------------
 
 
@@ -143,6 +212,116 @@ async def test_a_request_cut_off_by_shutdown_says_so(tracing: Tracing, recorder:
         span = await recorder.one()
     assert _said(span) == (None, "asyncio.exceptions.CancelledError", "shutdown")
     assert span.status.status_code is StatusCode.ERROR
+
+
+KINDS = ("plain", "stream", "generated", "file", "upload", "websocket", "cleaning up")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_whatever_the_shutdown_cuts_off_says_so(
+    tracing: Tracing, recorder: Recorder, tmp_path: Path, handler_cancellation: bool, kind: str
+) -> None:
+    """Wherever the request was: the client is still there, and is not blamed."""
+    begun = asyncio.Event()
+    path = tmp_path / "file"
+    with path.open("wb") as file:
+        file.truncate(100_000_000)
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield b"first"
+        begun.set()
+        await asyncio.Event().wait()
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        if kind == "file":
+            begun.set()
+            return web.FileResponse(path)
+        if kind == "generated":
+            return web.Response(body=endless())
+        if kind == "stream":
+            response = web.StreamResponse()
+            await response.prepare(request)
+            async for piece in endless():
+                await response.write(piece)
+        if kind == "websocket":
+            socket = web.WebSocketResponse()
+            await socket.prepare(request)
+            begun.set()
+            await socket.receive()
+        begun.set()
+        try:
+            await (request.read() if kind == "upload" else asyncio.Event().wait())
+        finally:
+            for _ in range(10 if kind == "cleaning up" else 0):
+                await asyncio.sleep(0)
+        raise AssertionError
+
+    app = app_of(handler)
+    setup(app, tracing)
+    serving = Serving(app, shutdown_timeout=0.05, handler_cancellation=handler_cancellation)
+    upgrade = "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"
+    headers = {
+        "upload": ("Content-Length: 9",),
+        "websocket": (*upgrade, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="),
+    }.get(kind, ())
+    async with serving as service, service.connection(get("/", *headers)) as reader:
+        await asyncio.wait_for(begun.wait(), PATIENCE)
+        if kind == "file":
+            await reader.readexactly(1000)
+        await serving.runner.cleanup()
+        span = await recorder.one()
+    assert _said(span)[2] == "shutdown"
+    assert span.status.status_code is StatusCode.ERROR
+
+
+async def test_a_client_that_leaves_a_body_during_the_shutdown_is_told_from_it(
+    tracing: Tracing, recorder: Recorder, handler_cancellation: bool
+) -> None:
+    """While aiohttp waits for the rest of it to be sent."""
+
+    async def handler(request: web.Request) -> web.Response:
+        async def body() -> AsyncIterator[bytes]:
+            yield b"first"
+            await _gone(request)
+            yield b"never"
+
+        return web.Response(body=body())
+
+    app = app_of(handler)
+    setup(app, tracing)
+    serving = Serving(app, shutdown_timeout=PATIENCE, handler_cancellation=handler_cancellation)
+    async with serving as service:
+        async with service.connection(get("/")) as reader:
+            await reader.readuntil(b"first")
+            stopping = asyncio.create_task(serving.runner.cleanup())
+            await until(lambda: app[KEY].stopping)
+        span = await recorder.one()
+        await stopping
+    assert _said(span)[2] == "client_disconnect"
+
+
+async def test_a_shutdown_is_over_when_the_application_starts_again(
+    tracing: Tracing, recorder: Recorder, handler_cancellation: bool
+) -> None:
+    """What ends a request in its second life is not the end of the first."""
+
+    async def handler(request: web.Request) -> web.Response:
+        async def body() -> AsyncIterator[bytes]:
+            yield b"first"
+            await _gone(request)
+            yield b"never"
+
+        return web.Response(body=body())
+
+    app = app_of(handler)
+    setup(app, tracing)
+    async with Serving(app):
+        pass
+    async with Serving(app, handler_cancellation=handler_cancellation) as service:
+        async with service.connection(get("/")) as reader:
+            await reader.readuntil(b"first")
+        span = await recorder.one()
+    assert _said(span)[2] == "client_disconnect"
 
 
 async def test_a_handler_that_outlives_its_cancellation_is_told_by_the_shutdown(
@@ -172,7 +351,7 @@ async def test_a_handler_that_outlives_its_cancellation_is_told_by_the_shutdown(
 async def test_a_client_that_leaves_during_the_shutdown_is_told_from_it(
     tracing: Tracing, recorder: Recorder
 ) -> None:
-    """While aiohttp waits for the handler; this notices when aiohttp's private name has moved."""
+    """While aiohttp waits for the handler; this notices when its private name has moved."""
     begun = asyncio.Event()
 
     async def handler(_request: web.Request) -> web.Response:

@@ -71,8 +71,22 @@ def by_wrapper(handler: Handler, collector: ScriptedCollector) -> web.Applicatio
     return app
 
 
+def beside_other_options(handler: Handler, collector: ScriptedCollector) -> web.Application:
+    """Those for which a span waits for the headers of its response."""
+    app = web.Application()
+    app.router.add_get("/", handler)
+    setup(
+        app,
+        endpoint=collector.url,
+        flush_after=2.0,
+        capture_response_headers=["content-type"],
+        response_headers=["traceresponse"],
+    )
+    return app
+
+
 Make = Callable[[Handler, ScriptedCollector], web.Application]
-ways = pytest.mark.parametrize("make", [by_option, by_wrapper])
+ways = pytest.mark.parametrize("make", [by_option, by_wrapper, beside_other_options])
 
 
 @ways

@@ -142,6 +142,75 @@ async def test_a_connection_that_breaks_is_no_close(
     assert _told(span).get("close.code") in (1006, None)
 
 
+@pytest.mark.parametrize("sends", [True, False])
+async def test_a_connection_that_breaks_unread_is_no_close(
+    tracing: Tracing, recorder: Recorder, handler_cancellation: bool, sends: bool
+) -> None:
+    """A handler that never receives sees no end; that aiohttp closes behind it reaches nobody."""
+
+    async def handler(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        await socket.send_str("tick")
+        await until(lambda: request.transport is None)
+        if sends:
+            with pytest.raises(ConnectionError):
+                await socket.send_str("tick")
+        return socket
+
+    app = app_of(handler)
+    setup(app, tracing)
+    async with Serving(app, handler_cancellation=handler_cancellation) as service:
+        async with _connect(service) as socket:
+            await socket.receive()
+            socket._response.connection.transport.abort()
+        span = await recorder.one()
+    assert (span.attributes or {})["asynctrace.cancellation.reason"] == "client_disconnect"
+    assert span.status.status_code is StatusCode.ERROR
+    told = _told(span)
+    assert told["messages.sent"] == 1
+    assert "close.initiator" not in told
+    assert told.get("close.code") in (1006, None)
+
+
+async def test_a_client_that_does_not_answer_the_heartbeat_is_gone(
+    tracing: Tracing, recorder: Recorder
+) -> None:
+    """aiohttp hangs up on it; nobody closed."""
+
+    async def handler(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse(heartbeat=0.02)
+        await socket.prepare(request)
+        async for _ in socket:
+            pass
+        return socket
+
+    app = app_of(handler)
+    setup(app, tracing)
+    async with Serving(app) as service, _connect(service, autoping=False):
+        span = await recorder.one()
+    assert (span.attributes or {})["asynctrace.cancellation.reason"] == "client_disconnect"
+    assert (_told(span)["close.code"], "close.initiator" in _told(span)) == (1006, False)
+
+
+async def test_a_close_that_is_not_answered_was_the_servers(
+    tracing: Tracing, recorder: Recorder
+) -> None:
+    """It said so, with its code; the client had its time."""
+
+    async def handler(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse(timeout=0.01)
+        await socket.prepare(request)
+        await socket.close(code=WSCloseCode.GOING_AWAY)
+        return socket
+
+    app = app_of(handler)
+    setup(app, tracing)
+    async with Serving(app) as service, _connect(service, autoclose=False):
+        told = _told(await recorder.one())
+    assert (told["close.code"], told["close.initiator"]) == (1001, "server")
+
+
 async def test_a_message_that_is_refused_is_closed_by_the_server(
     tracing: Tracing, recorder: Recorder
 ) -> None:
@@ -352,3 +421,33 @@ async def test_a_chatty_socket_does_not_grow_memory(tracing: Tracing, recorder: 
     assert told["asynctrace.websocket.messages.received"] == 2 * size
     assert repr(conversation) == "<Conversation of 20000+20000 messages>"
     assert conversation.end() == {}
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+async def test_a_long_conversation_leaves_nothing_behind(
+    tracing: Tracing, recorder: Recorder, share: float
+) -> None:
+    """On a real socket, with and without spans of its messages."""
+    recorder.forgets = True
+    app = app_of(echo)
+    setup(app, tracing, message_spans=share)
+    async with Serving(app) as service, _connect(service) as socket:
+
+        async def chat(count: int) -> int:
+            """Echo `count` messages, and tell the memory in use."""
+            for _ in range(count):
+                await socket.send_bytes(b"hello")
+                await socket.receive()
+            gc.collect()
+            return tracemalloc.get_traced_memory()[0]
+
+        tracemalloc.start()
+        try:
+            before = await chat(500)
+            after = await chat(1500)
+        finally:
+            tracemalloc.stop()
+        assert after - before < 30_000  # 20 bytes a message would be more
+        assert len(tracing.open_spans()) <= 2
+        await socket.close()
+    assert tracing.open_spans() == ()

@@ -177,6 +177,17 @@ def test_an_ended_span_refuses_changes_with_a_warning(
     assert (record.name, record.levelno) == ("asynctrace", logging.WARNING)
 
 
+def test_a_mistake_that_is_made_for_ever_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """For each method and name; and names without number do not flood the log either."""
+    traced = Traced()
+    for number in range(1000):
+        span = traced.span(f"job {number // 2}")
+        span.end()
+        span.set_attribute("late", number)
+    told = [record.args[1] for record in caplog.records if isinstance(record.args, tuple)]
+    assert len(told) == len(set(told)) == 64
+
+
 def test_many_threads_end_a_span_once() -> None:
     """There is no lock; the check and the change are one step of the interpreter."""
     traced = Traced()
