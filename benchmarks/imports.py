@@ -9,6 +9,10 @@ STATEMENTS = {
     "opentelemetry.sdk.trace": "import opentelemetry.sdk.trace",
     "and asynctrace": "import opentelemetry.sdk.trace, asynctrace",
     "and asynctrace.init": "import opentelemetry.sdk.trace, asynctrace; asynctrace.init",
+    "and aiohttp": "import opentelemetry.sdk.trace, aiohttp.web",
+    "and what init imports": (
+        "import opentelemetry.sdk.trace, aiohttp.web, asynctrace.tracing, asynctrace.aiohttp"
+    ),
     "and the OTLP exporter": (
         "import opentelemetry.sdk.trace, opentelemetry.exporter.otlp.proto.http.trace_exporter"
     ),
