@@ -91,8 +91,8 @@ async def _no_leaked_tasks() -> AsyncIterator[None]:
     problem = f"leaked tasks: {', '.join(map(repr, leaked))}"
     for task in leaked:
         task.cancel()
-    await asyncio.gather(*leaked, return_exceptions=True)
     if leaked:
+        await asyncio.wait(leaked, timeout=_SETTLE)  # not for ever: one may heed no cancellation
         pytest.fail(problem, pytrace=False)
 
 

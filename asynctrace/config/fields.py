@@ -94,6 +94,12 @@ def _exporters(names: tuple[object, ...]) -> tuple[object, ...]:
     return () if checked == ("none",) else checked
 
 
+def _exporters_argument(value: object) -> object:
+    """A string may be a comma list, as in the variable."""
+    items = text.names(value) if isinstance(value, str) else checks.one_or_more(_shown)(value)
+    return _exporters(items)
+
+
 def _propagators(names: tuple[str, ...]) -> tuple[str, ...]:
     if "none" in names:
         if len(names) > 1:
@@ -170,7 +176,7 @@ FIELDS: Final[tuple[Field, ...]] = (
         variables=("OTEL_TRACES_EXPORTER",),
         default=("otlp",),
         read=lambda given: _exporters(text.names(given.lower())),
-        check=lambda given: _exporters(checks.one_or_more(_shown)(given)),
+        check=_exporters_argument,
         help="Where spans go: `otlp`, `otlp_file`, `otlp/stdout`, `console`, `none`, `zipkin` or "
         "another that a package has registered, an exporter object, or several of them. An empty "
         "list is `none`.",

@@ -101,6 +101,7 @@ class Config:
             max_export_batch_size=_batch_size(given),
         )
         _refuse_lonely_key(given)
+        _refuse_idle_certificate(given, values["endpoint"])
         _refuse_session(given, values["endpoint"])
         return cls(**values)
 
@@ -216,6 +217,19 @@ def _refuse_lonely_key(given: Mapping[str, _Given]) -> None:
     key, source = given["client_key"]
     if source is not None and given["client_certificate"].value is None:
         raise ConfigError(source, key, "set the client certificate that it belongs to, too")
+
+
+def _refuse_idle_certificate(given: Mapping[str, _Given], endpoint: str) -> None:
+    """One that is given and not used: the spans, and any credentials, would travel in the clear."""
+    sent = "otlp" in given["exporters"].value and not given["disabled"].value
+    if not sent or urlsplit(endpoint).scheme == "https":
+        return
+    for name in ("certificate", "client_certificate"):
+        path, source = given[name]
+        # The last of the variables, the general one, may be meant for another signal.
+        if source is not None and source != _FIELD[name].variables[-1]:
+            remedy = "leave it out, or give an endpoint that begins with https://"
+            raise ConfigError(source, path, remedy)
 
 
 def _refuse_session(given: Mapping[str, _Given], endpoint: str) -> None:

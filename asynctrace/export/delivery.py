@@ -2,16 +2,14 @@
 
 `on_end` may be called in any thread and in a finalizer, and waits for nothing. A span is encoded
 once, in a burst with those that ended before it, and appended to each queue. The pipelines' tasks
-run on a host (see `hosting`), and so does everything that flushes and closes.
+run on a host (see `hosting`), and so does everything that flushes; how it ends is in `closing`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
 from itertools import zip_longest
 from typing import Any, Protocol, TypeVar
 
@@ -20,12 +18,13 @@ from opentelemetry.sdk.trace import ReadableSpan
 from asynctrace.trace.encoding import encode
 from asynctrace.trace.sink import Faults
 
+from .closing import Closing
 from .contracts import Item, SpanDropReason
 from .ended import BURST, Ended
 from .host import Host
 from .hosting import Change, Hosting
 from .ledger import Flush
-from .pipeline import CLOSE_GRACE, Pipeline
+from .pipeline import Pipeline
 from .queue import AtomicCounter
 from .reports import ExporterReport
 from .scrub import Scrub, scrub_span
@@ -68,6 +67,11 @@ class Delivery:
             stalls=self.stalls, changed=self._host_changed, contain=self._contain
         )
         self.call_host = self._hosting.call
+        closing = Closing(self._hosting, self.ended, stalls=self.stalls, contain=self._contain)
+        self.close = closing.close
+        self.cut = closing.cut
+        self.expect_exit = closing.expect_exit
+        self.export_at_exit = closing.export_at_exit
 
     # ---- any thread
 
@@ -198,61 +202,6 @@ class Delivery:
         }
         return reports, any(timed_out for _, timed_out in results)
 
-    async def close(self, deadline: float, *, retries: bool = True) -> bool:
-        """Empty the queues until `deadline`, then cut and count the rest.
-
-        Returns whether the deadline passed first. Ends within two `CLOSE_GRACE` of it.
-        """
-        settled = await self._drain(deadline, retries=retries)
-        await self.cut(SpanDropReason.DEADLINE)
-        return not settled
-
-    async def _drain(self, deadline: float, *, retries: bool) -> bool:
-        """Admit no more spans and empty the queues until `deadline`; whether they are."""
-        self._hosting.closing = True
-        for pipeline in self.pipelines:
-            pipeline.begin_close(deadline, retries=retries)
-        await self._hosting.wait_ended(deadline)
-        return all(pipeline.settled for pipeline in self.pipelines)
-
-    async def cut(self, reason: str) -> None:
-        """Stop delivering and close: what is not delivered by now is dropped for `reason`.
-
-        Ends within two `CLOSE_GRACE`.
-        """
-        self._hosting.closing = True
-        if self._opened:
-            self.ended.hand_on()
-        for pipeline in self.pipelines:
-            pipeline.queue.closed = True
-        late = self._hosting.running
-        for task in late:
-            if not task.cancelling():  # it may be closing its exporter: once is enough
-                task.cancel()
-        saving = [
-            asyncio.create_task(self.stalls.measured(self._save(pipeline)))
-            for pipeline in self.pipelines
-        ]
-        try:
-            if ending := [*late, *saving]:
-                await asyncio.wait(ending, timeout=1.5 * CLOSE_GRACE)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(0.5 * CLOSE_GRACE):
-                    await asyncio.gather(*(p.shut_exporter_down() for p in self._hosting.idle))
-        finally:
-            for task in saving:
-                task.cancel()  # a disk that hangs: what it has not taken is dropped
-            self.ended.burst = 1  # each span that ends from now on is refused, and counted, at once
-            for pipeline in self.pipelines:
-                pipeline.close_books(reason)
-            self._hosting.stop()
-
-    async def _save(self, pipeline: Pipeline) -> None:
-        try:
-            await pipeline.save()
-        except Exception as error:
-            self._contain("spool", error)
-
     # ---- the process
 
     def after_fork(self) -> None:
@@ -264,39 +213,6 @@ class Delivery:
         self.stalls.longest = 0.0
         for pipeline in self.pipelines:
             pipeline.forget()
-
-    def expect_exit(self) -> None:
-        """The interpreter exits: spans that end now are queued, and start no host any more."""
-        self._hosting.closing = True
-        for pipeline in self.pipelines:
-            pipeline.expect_exit()
-
-    def export_at_exit(self, deadline: float) -> None:
-        """Send what is left while the interpreter exits: no loop can be relied upon any more."""
-        if self._opened:
-            self.ended.hand_on()
-        host = self.host
-        if host is not None and host.owned:
-            closing = self._close_at_exit(deadline)
-            future = asyncio.run_coroutine_threadsafe(closing, host.loop)
-            try:
-                future.result(max(0.0, deadline - time.monotonic()) + 3 * CLOSE_GRACE)
-            except Exception as error:
-                self._contain("exit", error)
-        for number, pipeline in enumerate(self.pipelines):
-            pipeline.queue.closed = True
-            # One after the other: a receiver that hangs may use up its own share, no more.
-            share = (deadline - time.monotonic()) / (len(self.pipelines) - number)
-            pipeline.export_at_exit(time.monotonic() + share)
-
-    async def _close_at_exit(self, deadline: float) -> None:
-        """Like `close`, but what is left because it takes a thread stays in the queue.
-
-        From Python 3.12 on an interpreter that exits starts no thread.
-        """
-        # One attempt each: nobody waits gladly for a process that has nothing else to do.
-        if await self._drain(deadline, retries=False) or self._hosting.running:
-            await self.cut(SpanDropReason.DEADLINE)
 
     def __repr__(self) -> str:
         return f"<Delivery {self._hosting!r} pipelines={list(self.pipelines)!r}>"

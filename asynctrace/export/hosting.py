@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from enum import Enum
+from functools import partial
 
 from opentelemetry import context as otel_context
 from opentelemetry.instrumentation.utils import suppress_instrumentation
@@ -60,7 +61,7 @@ class Hosting:
         self._contain = contain
         self._host: Host | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._stopped: asyncio.Event | None = None
+        self._stop: Callable[[], object] = _nothing
         self._rehosting = threading.Lock()
 
     # ---- any thread
@@ -97,6 +98,10 @@ class Hosting:
         if host is None or not host.post(self._wake_pipelines):
             self.ensure_host()
 
+    def stop(self) -> None:
+        """Let a host of our own end."""
+        self._stop()
+
     # ---- the host
 
     def adopt_running_loop(self) -> Host:
@@ -105,15 +110,19 @@ class Hosting:
         self.start()
         return self._host
 
-    def start(self) -> None:
-        """Start the drain tasks on the running loop, which becomes the host."""
+    def start(self, stopped: asyncio.Event | None = None) -> None:
+        """Start the drain tasks on the running loop, which becomes the host.
+
+        Whoever was the host before ends; a host of our own gives the event by which this one does.
+        """
         loop = asyncio.get_running_loop()
+        self.stop()
         if self._host is None or self._host.loop is not loop:
             self._host = Host(loop)
+        self._stop = partial(self._host.post, stopped.set) if stopped else _nothing
         for task in self._tasks:
             with suppress(RuntimeError):  # of a loop that stands still, or is closed by now
                 task.get_loop().call_soon_threadsafe(task.cancel)
-        self._stopped = asyncio.Event()
         self._changed(Change.FOUND)
         context = _quiet_context()
         self._tasks = [
@@ -143,16 +152,20 @@ class Hosting:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=max(0.0, deadline - time.monotonic()))
 
-    def stop(self) -> None:
-        """Let a host of our own end."""
-        if self._stopped is not None:
-            self._stopped.set()
+    def when_ended(self, tell: Callable[[Pipeline], None]) -> None:
+        """Have `tell` called with each pipeline whose drain task has ended, as soon as it has."""
+
+        def told_of(pipeline: Pipeline) -> Callable[[object], None]:
+            return lambda _: tell(pipeline)
+
+        for pipeline, task in zip(self.pipelines, self._tasks, strict=False):
+            task.add_done_callback(told_of(pipeline))
 
     async def _serve(self) -> None:
         """The life of a host of our own."""
-        self.start()
-        assert self._stopped is not None
-        await self._stopped.wait()
+        stopped = asyncio.Event()
+        self.start(stopped)
+        await stopped.wait()
 
     def _wake_pipelines(self) -> None:
         for pipeline in self.pipelines:
@@ -161,7 +174,9 @@ class Hosting:
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._contain("drain task", error)
-        if not self.closing and self._host is not None and task in self._tasks:
+        # Another loop may have become the host already, and not have begun yet.
+        in_host = self._host is not None and self._host.loop is task.get_loop()
+        if in_host and not self.closing and task in self._tasks:
             # The loop is being closed around us: `asyncio.run` cancels every task at its end.
             self._host = None
             self._changed(Change.LOST if task.cancelled() else Change.LEFT)
@@ -172,11 +187,15 @@ class Hosting:
         """In a forked child: no host, and none of the parent's tasks."""
         self._host = None
         self._tasks = []
-        self._stopped = None
+        self._stop = _nothing
         self._rehosting = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<Hosting {self._host!r} {len(self.running)} running>"
+
+
+def _nothing() -> None:
+    """There is nothing to stop."""
 
 
 def _quiet_context() -> contextvars.Context:

@@ -44,6 +44,8 @@ class Ledger:
     last_error: str | None = None
     last_error_time: float | None = None
     last_success_time: float | None = None
+    failing: bool = False
+    """Whether the last attempt failed. The times do not tell: a clock may be set back."""
     flushes: list[Flush] = field(default_factory=list)
     flushes_begun: int = 0
     closed: bool = False
@@ -78,10 +80,12 @@ class Ledger:
         """Remember what the last failure was, and when."""
         self.last_error = f"{failure.reason}: {failure.message}".rstrip(": ")
         self.last_error_time = time.time()
+        self.failing = True
 
     def note_answer(self, rejected: int, message: str) -> None:
         """Remember when the receiver last took a batch, and what it complained of."""
         self.last_success_time = time.time()
+        self.failing = False
         if rejected or message:
             self.last_error = message or f"{rejected} spans rejected"
             self.last_error_time = self.last_success_time

@@ -138,6 +138,7 @@ class Pipeline:
             last_error=ledger.last_error,
             last_error_time=ledger.last_error_time,
             last_success_time=ledger.last_success_time,
+            failing=ledger.failing,
             spooled=ledger.spooled,
             circuit=self._attempts.circuit.state.value,
         )

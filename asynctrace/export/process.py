@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import time
 import weakref
 from typing import Protocol
 
@@ -15,11 +16,19 @@ class Inhabitant(Protocol):
     def after_fork(self) -> None:
         """In the child, before any other code of the program: no lock may be waited for."""
 
-    def at_exit(self) -> None:
-        """The interpreter exits: no loop runs, and no thread can be started any more."""
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing that the exit would have to wait for."""
+
+    def at_exit(self, *, since: float, sharing: int) -> None:
+        """The interpreter exits: no loop runs, and no thread can be started any more.
+
+        It does so `since` a time (of `time.monotonic`), and so many are `sharing` what is left.
+        """
 
 
 _inhabitants: weakref.WeakSet[Inhabitant] = weakref.WeakSet()
+_kept: set[Inhabitant] = set()
 _hooked = False
 
 
@@ -36,8 +45,18 @@ def watch(inhabitant: Inhabitant) -> None:
 
 
 def forget(inhabitant: Inhabitant) -> None:
-    """The opposite of `watch`; silent when it is not watched."""
+    """The opposite of `watch` and `keep`; silent when it is not watched."""
     _inhabitants.discard(inhabitant)
+    _kept.discard(inhabitant)
+
+
+def keep(inhabitant: Inhabitant) -> None:
+    """Have one that is being finalized live on, and watched, until the process ends.
+
+    Safe in a finalizer, where the weak references to it are gone already.
+    """
+    _kept.add(inhabitant)
+    finalize_in_child(inhabitant)
 
 
 def finalize_in_child(inhabitant: Inhabitant) -> None:
@@ -55,16 +74,23 @@ def finalize_in_child(inhabitant: Inhabitant) -> None:
     def finish() -> None:
         found = reference()
         if found is not None:
-            found.at_exit()
+            found.at_exit(since=time.monotonic(), sharing=1)
 
     util.Finalize(None, finish, exitpriority=0)
 
 
 def _after_fork() -> None:
-    for inhabitant in list(_inhabitants):
+    for inhabitant in {*_inhabitants, *_kept}:
         inhabitant.after_fork()
 
 
 def _at_exit() -> None:
-    for inhabitant in list(_inhabitants):
-        inhabitant.at_exit()
+    since = time.monotonic()
+    busy = []
+    for inhabitant in {*_inhabitants, *_kept}:
+        if inhabitant.idle:
+            inhabitant.at_exit(since=since, sharing=1)
+        else:
+            busy.append(inhabitant)
+    for number, inhabitant in enumerate(busy):
+        inhabitant.at_exit(since=since, sharing=len(busy) - number)

@@ -172,6 +172,8 @@ class ExporterStatistics:
     replayed: int = 0
     """Spans that came from disk and arrived, also those of earlier processes and of others."""
     spool: SpoolStatistics | None = None
+    failing: bool = False
+    """Whether the last attempt to deliver failed; a batch that was taken in part did not."""
     circuit: str = "closed"
     """`closed`: batches go out; `open`: the receiver is away or asked for quiet, and spans wait;
     `half_open`: one batch probes whether it is back."""
@@ -179,9 +181,7 @@ class ExporterStatistics:
     @property
     def healthy(self) -> bool:
         """Whether the last attempt succeeded, or there was none yet."""
-        if self.last_error_time is None:
-            return True
-        return self.last_success_time is not None and self.last_success_time >= self.last_error_time
+        return not self.failing
 
     def __str__(self) -> str:
         parts = [f"queued={self.queued} exported={self.exported} failed={self.failed}"]

@@ -385,11 +385,14 @@ class Tracing:
     def _connect(self) -> None:
         """Let the provider's sync methods, the host and the process reach this, weakly: nothing
         but its owner keeps a `Tracing` alive, so that a forgotten one can be told."""
+        self._connect_delivery()
+        process.watch(self)
+        self_metrics.of_process().watch(self, self._delivery.pipelines, self._provider.open_spans)
+
+    def _connect_delivery(self) -> None:
         self._delivery.control = SyncBridge(self)
         self._delivery.on_host_lost = _weakly(self._on_host_lost)
         self._delivery.on_own_host = _weakly(self._on_own_host)
-        process.watch(self)
-        self_metrics.of_process().watch(self, self._delivery.pipelines, self._provider.open_spans)
 
     # ---- what happens to it
 
@@ -403,17 +406,26 @@ class Tracing:
         self._warned = True  # it was not opened here, and is not the child's to close
         self._delivery.after_fork()
 
-    def at_exit(self) -> None:
+    @property
+    def idle(self) -> bool:
+        """Whether no span waits for its end or its delivery, and no processor may hold one."""
+        figures = self.statistics()
+        waiting = figures.open_spans + figures.queued + figures.in_flight
+        return not (waiting or self._provider.processors.added)
+
+    def at_exit(self, *, since: float, sharing: int) -> None:
         """The process exits and nobody has called `shutdown`: a bounded attempt to deliver."""
         if self.state is not State.RUNNING:
             return
         self._lifecycle.move(State.DRAINING)
         self._delivery.expect_exit()
         self._end_open_spans()
-        deadline = time.monotonic() + self._config.shutdown_timeout
+        now = time.monotonic()
+        within = max(0.0, since + self._config.shutdown_timeout - now) / sharing
+        deadline = now + within
         try:
             # Before our own, as they may hand spans on; half the time is left for those.
-            end_processors(self._provider.processors, within=self._config.shutdown_timeout / 2)
+            end_processors(self._provider.processors, within=within / 2)
             self._delivery.export_at_exit(deadline)
         except KeyboardInterrupt:
             # Whoever waits for the exit has had enough. There is nobody to catch this: the
@@ -443,8 +455,12 @@ class Tracing:
             )
 
     def __del__(self) -> None:
+        """Nobody can shut it down any more. It has spans to deliver, and its tracers may be in use:
+        it lives on, as far as they need it, until the process ends."""
         if self.state is State.RUNNING:
-            self._warn_unclosed()
+            process.keep(self)
+            self._connect_delivery()
+            self._warn_unclosed()  # last of all: where warnings are errors, it raises
 
 
 def _pending(delivery: Delivery) -> dict[str, ExporterReport]:

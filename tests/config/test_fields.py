@@ -51,6 +51,7 @@ class Sample(NamedTuple):
     arguments: tuple[tuple[object, object], ...] = ()
     bad_texts: tuple[str, ...] = ()
     bad_arguments: tuple[object, ...] = ()
+    beside: dict[str, object] = {}  # noqa: RUF012  # arguments without which it is of no use
 
 
 _NO_SECONDS = (-1, float("nan"), float("inf"), "5", True, 10**400)
@@ -58,6 +59,7 @@ _NO_COUNT = (0, -1, 1.5, "5", True)
 _NO_COUNT_TEXT = ("0", "-1", "1.5", "many", "99999999999", "1_0", "٣")
 _NO_MILLISECONDS = ("-1", "1.5", "5s", "99999999999")
 _NO_PATH = ("", 5, None.__class__)
+_TLS: dict[str, object] = {"endpoint": "https://localhost:4318"}
 
 SAMPLES: dict[str, Sample] = {
     "service_name": Sample({"shop": "shop", " x ": "x"}, (("shop", "shop"),), (), ("", " ", 5)),
@@ -84,13 +86,23 @@ SAMPLES: dict[str, Sample] = {
         },
         (
             ("console", ("console",)),
+            ("console, otlp", ("console", "otlp")),
             (_EXPORTER, (_EXPORTER,)),
             (["otlp", _EXPORTER], ("otlp", _EXPORTER)),
             ("none", ()),
             ((), ()),
         ),
         ("jaeger", "otlp_proto_grpc", "none,otlp", ","),
-        ("jaeger", "otlp_proto_http", ["none", "otlp"], 5, InMemorySpanExporter, object()),
+        (
+            "",
+            "jaeger",
+            "otlp_proto_http",
+            "none,otlp",
+            ["none", "otlp"],
+            5,
+            InMemorySpanExporter,
+            object(),
+        ),
     ),
     "protocol": Sample(
         {"grpc": "grpc", "HTTP/JSON": "http/json"},
@@ -124,8 +136,8 @@ SAMPLES: dict[str, Sample] = {
         (),
         _NO_PATH,
     ),
-    "certificate": Sample({"ca.pem": "ca.pem"}, (("ca.pem", "ca.pem"),), (), _NO_PATH),
-    "client_certificate": Sample({"me.pem": "me.pem"}, (("me.pem", "me.pem"),), (), _NO_PATH),
+    "certificate": Sample({"ca.pem": "ca.pem"}, (("ca.pem", "ca.pem"),), (), _NO_PATH, _TLS),
+    "client_certificate": Sample({"me.pem": "me.pem"}, (("me.pem", "me.pem"),), (), _NO_PATH, _TLS),
     "propagators": Sample(
         {"b3": ("b3",), "baggage,b3,baggage": ("baggage", "b3"), "none": ()},
         ((["b3"], ("b3",)), (_PROPAGATOR, _PROPAGATOR), ((), ()), (["none"], ())),
@@ -195,14 +207,15 @@ def test_argument_is_taken(field: Field, case: tuple[object, object]) -> None:
     """The argument of a setting has an effect."""
     given, expected = case
     assert field.argument is not None
-    assert getattr(Config.resolve({field.argument: given}, {}), field.name) == expected
+    arguments = {**SAMPLES[field.name].beside, field.argument: given}
+    assert getattr(Config.resolve(arguments, {}), field.name) == expected
 
 
 @pytest.mark.parametrize(("field", "text"), _cases("texts"))
 def test_each_variable_is_taken(field: Field, text: str) -> None:
     """Each variable of a setting has an effect of its own."""
     for variable in field.variables:
-        config = Config.resolve({}, {variable: text})
+        config = Config.resolve(SAMPLES[field.name].beside, {variable: text})
         assert getattr(config, field.name) == SAMPLES[field.name].texts[text]
 
 
@@ -223,12 +236,12 @@ def test_precedence(field: Field) -> None:
     argument, expected = sample.arguments[0]
     environ = dict.fromkeys(field.variables, text)
     assert field.argument is not None
-    config = Config.resolve({field.argument: argument}, environ)
+    config = Config.resolve({**sample.beside, field.argument: argument}, environ)
     assert getattr(config, field.name) == expected
     for first, second in itertools.pairwise(field.variables):
         texts = [*sample.texts][:2]
         bad = sample.bad_texts[0] if sample.bad_texts else texts[-1]
-        config = Config.resolve({}, {first: texts[0], second: bad})
+        config = Config.resolve(sample.beside, {first: texts[0], second: bad})
         assert getattr(config, field.name) == sample.texts[texts[0]]
 
 

@@ -276,8 +276,41 @@ def test_batch_larger_than_the_queue_is_refused(source: str) -> None:
 def test_client_key_needs_its_certificate() -> None:
     """A key alone proves nothing; with its certificate both are taken."""
     assert _refused(client_key="key.pem").setting == "client_key"
-    config = _resolve({"OTEL_EXPORTER_OTLP_CLIENT_KEY": "key.pem"}, client_certificate="me.pem")
+    config = _resolve(
+        {"OTEL_EXPORTER_OTLP_CLIENT_KEY": "key.pem"},
+        client_certificate="me.pem",
+        endpoint="https://localhost",
+    )
     assert (config.client_key, config.client_certificate) == ("key.pem", "me.pem")
+
+
+TLS_FILES = ("certificate", "client_certificate")
+
+
+@pytest.mark.parametrize("setting", TLS_FILES)
+@pytest.mark.parametrize(
+    "where", [{}, {"endpoint": "HTTP://collector:4318"}, {"protocol": "grpc"}], ids=str
+)
+def test_a_certificate_needs_an_endpoint_with_tls(setting: str, where: dict[str, object]) -> None:
+    """Beside `http://` it would be read and never used, and the spans travel in the clear."""
+    variable = f"OTEL_EXPORTER_OTLP_TRACES_{setting.upper()}"
+    for error in (
+        _refused(**{setting: "some.pem"}, **where),
+        _refused({variable: "some.pem"}, **where),
+    ):
+        assert error.setting in (setting, variable)
+        assert error.value == "some.pem"
+        assert "https://" in error.remedy
+    secure = {**where, "endpoint": "HTTPS://collector:4318"}
+    assert getattr(_resolve(**{setting: "some.pem"}, **secure), setting) == "some.pem"
+
+
+@pytest.mark.parametrize("setting", TLS_FILES)
+def test_a_certificate_for_somebody_else_is_no_mistake(setting: str) -> None:
+    """The general variable may be meant for metrics; and what is not sent needs no TLS."""
+    assert getattr(_resolve({f"OTEL_EXPORTER_OTLP_{setting.upper()}": "a.pem"}), setting) == "a.pem"
+    for unused in ({"exporter": "console"}, {"disabled": True}):
+        assert getattr(_resolve(**{setting: "a.pem"}, **unused), setting) == "a.pem"
 
 
 # --- a session of the user's ---------------------------------------------------------------------

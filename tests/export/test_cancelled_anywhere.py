@@ -100,7 +100,7 @@ TARGETS = {
     "the caller of shutdown": "Tracing.shutdown",
     "the closing": "Tracing._close",
     "the delivery": "Pipeline.run",
-    "the last writing": "Delivery._save",
+    "the last writing": "Closing._save",
     "the overflow": "Overflow.run",
     "the replay": "Replay.run",
     "one write": "Spool.save",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -77,6 +78,57 @@ async def test_a_drain_task_that_fails_is_told_and_the_host_is_left() -> None:
     assert (where, str(error)) == ("drain task", "bug")
     assert witness.changes == [Change.FOUND, Change.LEFT]
     assert hosting.host is None
+
+
+async def test_one_host_follows_another_however_late_the_tasks_of_the_first_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A task that is still being cancelled says nothing of the host that has taken over."""
+    witness = Witness()
+    hosting = witness.hosting(Fake(), Fake())
+    hosting.start()
+    first, second = hosting.running
+    first.cancel()
+    await asyncio.wait({first})
+    await asyncio.sleep(0)
+    assert witness.changes == [Change.FOUND, Change.LOST]
+
+    jobs: list[Callable[[], object]] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(_threads, "start", jobs.append)  # a thread that has not begun yet
+        found = hosting.ensure_host()
+    second.cancel()
+    await asyncio.wait({second})
+    await asyncio.sleep(0)
+    assert hosting.host is found
+    assert witness.changes == [Change.FOUND, Change.LOST, Change.OWN]
+    serving = asyncio.create_task(asyncio.to_thread(*jobs))
+    async with asyncio.timeout(5):
+        while len(hosting.running) < 2:
+            await asyncio.sleep(0.001)
+        hosting.stop()
+        await serving
+
+
+async def test_a_host_of_our_own_ends_when_another_takes_over() -> None:
+    """No thread is left behind: neither by one whose task failed nor for another loop."""
+    witness = Witness()
+    hosting = witness.hosting(Fake(ValueError("bug")))
+    first = hosting.ensure_host()
+    assert first is not None
+    async with asyncio.timeout(5):
+        while Change.LEFT not in witness.changes:
+            await asyncio.sleep(0.001)
+        second = hosting.ensure_host()
+        assert second is not None
+        assert second is not first
+        while first.alive:
+            await asyncio.sleep(0.001)
+        while witness.changes.count(Change.LEFT) < 2:
+            await asyncio.sleep(0.001)
+        hosting.adopt_running_loop()
+        while second.alive:
+            await asyncio.sleep(0.001)
 
 
 async def test_tasks_that_are_cancelled_from_outside_lose_the_host() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asynctrace.export.contracts import Undelivered
 from asynctrace.export.ledger import Flush, Ledger
 from asynctrace.export.reports import (
     ExporterReport,
@@ -155,6 +157,24 @@ def test_a_report_adds_up_its_exporters() -> None:
     assert str(whole) == (
         "exported 7, failed 1, dropped 3 (deadline), pending 5; timed out in 1.235 s"
     )
+
+
+def test_the_last_attempt_decides_whether_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By their order and not by their times: a clock may be set back."""
+    clock = iter([1000.0, 500.0, 2000.0, 100.0, 100.0])
+    monkeypatch.setattr(time, "time", lambda: next(clock))
+    ledger = Ledger()
+    assert not ledger.failing
+    for answer, failing in (
+        (lambda: ledger.note_error(Undelivered("timeout")), True),
+        (lambda: ledger.note_answer(0, ""), False),
+        (lambda: ledger.note_answer(1, "one is bad"), False),
+        (lambda: ledger.note_error(Undelivered("timeout")), True),
+        (lambda: ledger.note_answer(0, ""), False),
+    ):
+        answer()
+        assert ledger.failing is failing
+    assert ledger.last_success_time == 100.0
 
 
 def test_values_cannot_be_changed() -> None:

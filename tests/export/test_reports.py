@@ -28,24 +28,12 @@ def statistics(*exporters: ExporterStatistics, state: str = "running") -> Statis
     return Statistics(state=state, exporters=named, open_spans=0, open_span_overflow=0, faults={})
 
 
-@pytest.mark.parametrize(
-    ("error", "success", "healthy"),
-    [
-        (None, None, True),
-        (None, 1.0, True),
-        (1.0, None, False),
-        (2.0, 1.0, False),
-        (1.0, 2.0, True),
-        (1.0, 1.0, True),
-    ],
-)
-def test_the_last_attempt_decides(
-    error: float | None, success: float | None, healthy: bool
-) -> None:
-    """No attempt is no failure; a partial success, whose times are the same, is a success."""
-    figures = replace(NOTHING, last_error_time=error, last_success_time=success)
-    assert figures.healthy is healthy
-    assert statistics(NOTHING, figures).healthy is healthy
+@pytest.mark.parametrize("failing", [False, True])
+def test_one_that_fails_is_enough(failing: bool) -> None:
+    """Whatever the others do. No attempt is no failure."""
+    figures = replace(NOTHING, failing=failing)
+    assert figures.healthy is not failing
+    assert statistics(NOTHING, figures).healthy is not failing
 
 
 @pytest.mark.parametrize("state", ["new", "starting", "draining", "closed", "failed"])
@@ -63,7 +51,7 @@ def test_the_text_has_what_matters() -> None:
         spooled=4,
         circuit="open",
         last_error="timeout",
-        last_error_time=1.0,
+        failing=True,
     )
     assert str(ill) == (
         "queued=0 exported=0 failed=0 dropped=3 spooled=4 replayed=0 circuit=open "

@@ -13,6 +13,8 @@ from asynctrace.config import Config
 from asynctrace.export.build import build_pipelines
 from asynctrace.export.contracts import Batch, Outcome, SpanDropReason, Undelivered
 from asynctrace.export.delivery import Delivery
+from asynctrace.export.host import Host
+from asynctrace.export.hosting import Hosting
 from tests.support.batches import batch
 from tests.support.exporters import ScriptedExporter, hang, stubborn
 from tests.support.stopwatch import in_time
@@ -75,10 +77,22 @@ def test_a_share_that_is_not_used_is_left_to_the_others() -> None:
     assert time.monotonic() - begun > 0.15
 
 
+def test_a_loop_that_ends_at_that_moment_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was still running when it was asked, in a thread that the exit does not wait for."""
+    healthy = ScriptedExporter(name="healthy")
+    delivery = queued([healthy])
+    loop = asyncio.new_event_loop()
+    loop.close()
+    monkeypatch.setattr(Hosting, "host", Host(loop))
+    with in_time(0.0):
+        delivery.export_at_exit(time.monotonic() + 60)
+    assert len(healthy.delivered) == 3
+
+
 def queued(exporters: list[ScriptedExporter]) -> Delivery:
     """A delivery without a host, three spans in each of its queues."""
     delivery = Delivery()
-    delivery.pipelines = build_pipelines(
+    delivery.pipelines = delivery._hosting.pipelines = build_pipelines(
         exporters,
         Config.resolve({}, {}),
         resource=Resource.get_empty,

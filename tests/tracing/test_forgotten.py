@@ -93,6 +93,87 @@ def test_grpc_does_the_same(compression: str) -> None:
     assert len(calls) == 1
 
 
+BESIDE_ONE_THAT_HANGS = """
+    import asyncio, sys, time
+    from asynctrace import init
+
+    class Hangs:
+        name, needs_spans = "hangs", False
+        async def export(self, batch, deadline):
+            await asyncio.Event().wait()
+        async def close(self): ...
+        async def shutdown(self): ...
+        def after_fork(self): ...
+        def export_at_exit(self, batch, deadline):
+            raise AssertionError("it is being called already")
+
+    async def main():
+        return await init(
+            exporter=[Hangs(), "otlp"], endpoint=sys.argv[1], shutdown_timeout=1.0, timeout=60,
+            compression=sys.argv[2],
+        )
+
+    tracing = asyncio.run(main())
+    tracing.get_tracer("t").start_span("after the loop").end()
+    print(time.time())
+"""
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+@pytest.mark.parametrize("more", ["", NO_MORE_THREADS], ids=["threads", "no threads"])
+def test_an_exporter_that_hangs_takes_no_time_of_the_others(
+    collector: ScriptedCollector, more: str, compression: str
+) -> None:
+    """Also of one that needs a thread, cannot have it any more, and is called without."""
+    ended = run_program(BESIDE_ONE_THAT_HANGS + more, by_name(collector.url), compression)
+    assert ended.code == 0, ended.err
+    assert [span.name for span in collector.spans] == ["after the loop"]
+    assert ended.ended_at - float(ended.out) < 1.0 + 1.0
+    (line,) = told(ended.err)
+    assert line.startswith("Spans cannot be delivered by hangs: deadline"), line
+
+
+IN_A_THREAD = """
+    import asyncio, sys, threading, time
+    from asynctrace import init
+
+    ready = threading.Event()
+
+    async def main():
+        tracing = await init(
+            endpoint=sys.argv[1], schedule_delay=0.01, max_export_batch_size=4, shutdown_timeout=2.0
+        )
+        for number in range(20):
+            tracing.get_tracer("t").start_span(f"{number:02}").end()
+        while not tracing.statistics().in_flight:
+            await asyncio.sleep(0.001)
+        ready.set()
+        if sys.argv[2] == "blocked":
+            time.sleep(60)
+        await asyncio.Event().wait()
+
+    threading.Thread(target=asyncio.run, args=(main(),), daemon=True).start()
+    ready.wait()
+"""
+
+
+@pytest.mark.parametrize("loop", ["serving", "blocked"])
+def test_a_loop_that_still_runs_in_a_daemon_thread(loop: str) -> None:
+    """It has a batch in flight when the main thread ends: no span is lost, and none comes twice.
+
+    Where that loop is blocked, nobody can know what became of the batch in flight.
+    """
+    with ScriptedCollector(then=Answer(delay=0.05)) as collector:
+        ended = run_program(IN_A_THREAD, collector.url, loop)
+    assert ended.code == 0, ended.err
+    names = sorted(span.name for span in collector.spans)
+    if loop == "serving":
+        assert names == [f"{number:02}" for number in range(20)]
+        assert ended.err == ""
+    else:
+        assert set(names) == {f"{number:02}" for number in range(20)}
+
+
 LOOKS_UP = """
     import asyncio, socket, sys
     from asynctrace import init
@@ -259,6 +340,100 @@ def test_a_processor_that_hangs_takes_half_the_time(
     assert ended.ended_at - float(ended.out) < 0.6 + 1.0
     told = "Span processors failed or were late" in ended.err
     assert told or flushes == "in time"  # without a thread no shutdown is called
+
+
+# ---- one that nobody can shut down any more
+
+
+COLLECTED = """
+    import asyncio, gc, os, sys, warnings
+    from asynctrace import init
+
+    warnings.simplefilter("always")
+
+    async def main():
+        tracing = await init(endpoint=sys.argv[1], set_global=False, schedule_delay=60)
+        tracer = tracing.get_tracer("t")
+        provider = tracing.tracer_provider
+        tracer.start_span("before").end()
+        del tracing
+        gc.collect()
+        return provider, tracer
+
+    provider, tracer = asyncio.run(main())
+    gc.collect()
+"""
+
+GOES_ON = """
+    tracer.start_span("after").end()
+"""
+
+FLUSHES = """
+    assert provider.force_flush(5_000)
+    os._exit(0)
+"""
+
+FORKS = """
+    if os.fork() == 0:
+        tracer.start_span("child").end()
+        assert provider.force_flush(5_000)
+        os._exit(0)
+    os.wait()
+"""
+
+
+@pytest.mark.parametrize(
+    ("then", "names"),
+    [
+        ("", ["before"]),
+        ("\n    del tracer, provider; gc.collect()", ["before"]),
+        (GOES_ON, ["after", "before"]),
+        (GOES_ON + FLUSHES, ["after", "before"]),
+        pytest.param(
+            FORKS,
+            ["before", "child"],
+            marks=pytest.mark.skipif(sys.platform == "win32", reason="no fork"),
+        ),
+    ],
+    ids=["exits", "nothing is left of it", "goes on", "flushes", "forks"],
+)
+def test_a_tracing_that_was_collected_delivers_all_the_same(
+    collector: ScriptedCollector, then: str, names: list[str]
+) -> None:
+    """Dropped without a shutdown, it is told once; its spans arrive, once each."""
+    ended = run_program(COLLECTED + then, collector.url)
+    assert ended.code == 0, ended.err
+    assert sorted(span.name for span in collector.spans) == names
+    assert ended.err.count("was not shut down") == 1
+    assert "Traceback" not in ended.err
+
+
+SEVERAL = """
+    import asyncio, gc, sys, time
+    from asynctrace import init
+
+    async def main():
+        for endpoint in sys.argv[1:]:
+            for _ in range(3):
+                tracing = await init(
+                    endpoint=endpoint, set_global=False, schedule_delay=60, shutdown_timeout=1.0
+                )
+                tracing.get_tracer("t").start_span("work").end()
+        del tracing
+        gc.collect()
+
+    asyncio.run(main())
+    print(time.time())
+"""
+
+
+def test_several_share_the_time_of_one(collector: ScriptedCollector) -> None:
+    """However many were forgotten: those with a collector that hangs leave time for the others."""
+    with ScriptedCollector(then=Answer(silent=True)) as deaf:
+        ended = run_program(SEVERAL, deaf.url, collector.url, deaf.url)
+    assert ended.code == 0, ended.err
+    assert [span.name for span in collector.spans] == ["work"] * 3
+    assert ended.ended_at - float(ended.out) < 1.0 + 1.0
 
 
 # ---- Ctrl-C at the exit

@@ -7,7 +7,6 @@ deadline of a shutdown or the exit of the process cuts them off.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -282,7 +281,7 @@ class SpoolingPipeline(Pipeline):
     async def _send_stored(self, batch: Batch) -> Outcome:
         outcome = await self._attempts.deliver_once(batch)
         if isinstance(outcome, Delivered):
-            self.ledger.last_success_time = time.time()
+            self.ledger.note_answer(outcome.rejected, outcome.message)
             self._outage.delivered(outcome.rejected, outcome.message)
         elif outcome.too_large:
             self._note_too_large(batch, outcome)

@@ -48,10 +48,9 @@ def test_uvloop_serves_as_well(collector: GrpcCollector, certificates: Certifica
     """Plain and by TLS."""
 
     async def main() -> None:
-        for port in ("plain", "tls"):
-            async with init(
-                endpoint=collector.url(port), certificate=certificates.path("ca.pem"), **GRPC
-            ) as tracing:
+        trusted = {"certificate": certificates.path("ca.pem")}
+        for port, tls in (("plain", {}), ("tls", trusted)):
+            async with init(endpoint=collector.url(port), **tls, **GRPC) as tracing:
                 ids.update(work(tracing, 10))
                 assert (await tracing.shutdown(timeout=5)).exported == 10
 

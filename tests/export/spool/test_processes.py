@@ -33,7 +33,8 @@ PREAMBLE = """
         for _ in range(number):
             span = tracer.start_span("work")
             span.end()
-            print(f"{span.get_span_context().span_id:016x}", flush=True)
+            # In one piece: a forked child writes to the same pipe at the same time.
+            os.write(1, f"{span.get_span_context().span_id:016x}\\n".encode())
 
     async def until(condition):
         async with asyncio.timeout(20):
