@@ -1,21 +1,13 @@
-"""The middleware: one SERVER span per request, current while the request is handled.
-
-Hot: everything here runs for each request, sampled or not. A service runs it between other code, so
-that what counts is how many functions and objects are touched; therefore the usual request is
-handled in line, and everything else is somewhere else. What can wait until the sampler has decided
-waits, and what is the same for the next request is kept.
-"""
+"""How one application is traced: what its middleware needs to know, prepared once."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from http import HTTPStatus
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol
 
 from aiohttp import web
-from aiohttp.typedefs import Handler, Middleware
-from aiohttp.web import Response
+from aiohttp.typedefs import Handler
 from opentelemetry.context import Context
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.sdk.trace.id_generator import IdGenerator
@@ -24,38 +16,18 @@ from opentelemetry.trace import Span as ApiSpan
 from opentelemetry.trace import Tracer as ApiTracer
 
 from asynctrace import metrics, semconv
-from asynctrace.aiohttp._body import meter_body
 from asynctrace.aiohttp._contrib import ContribEngine, is_traced_by_contrib
-from asynctrace.aiohttp._ending import of_response
-from asynctrace.aiohttp._exchange import Exchange
 from asynctrace.aiohttp._holds import Holds
 from asynctrace.aiohttp._options import PLAIN, Shape
-from asynctrace.aiohttp._request import (
-    BAGGAGE,
-    TRACEPARENT,
-    TRACESTATE,
-    UPGRADE,
-    Target,
-    Targets,
-    caller_of,
-)
+from asynctrace.aiohttp._request import Target, Targets
 from asynctrace.aiohttp._shaped import Shaping
-from asynctrace.aiohttp._websocket import Conversation, start_message, watch_upgrade
-from asynctrace.context import ContextToken, attach, detach
-from asynctrace.propagation import remote_span
+from asynctrace.aiohttp._websocket import Conversation, start_message
 from asynctrace.trace.sink import Faults
-from asynctrace.trace.span import DroppedSpan, Span
 from asynctrace.trace.tracer import Tracer
-from asynctrace.trace.unsampled import UnsampledSpan, drops_unsampled, match_unsampled
+from asynctrace.trace.unsampled import drops_unsampled
 from asynctrace.tracing import Tracing, running
 
 SCOPE_NAME: Final = "asynctrace.aiohttp"
-
-_Begun: TypeAlias = tuple[ApiSpan, ContextToken]
-
-_SERVER: Final = SpanKind.SERVER
-
-_new: Final = object.__new__
 
 
 class Engine(Protocol):
@@ -79,14 +51,14 @@ class ServerTracing:
 
     __slots__ = (
         "__weakref__",
-        "_asks_propagator",
-        "_drops_unsampled",
-        "_known",
         "_shape",
         "_targets",
         "adopted",
+        "asks_propagator",
+        "drops_unsampled",
         "holds",
         "instead",
+        "known",
         "propagator",
         "start",
         "stopping",
@@ -105,7 +77,7 @@ class ServerTracing:
         self.holds = Holds(self)
         self._shape = shape
         self._targets = Targets(known_methods)
-        self._known = self._targets.known
+        self.known = self._targets.known
 
     def __repr__(self) -> str:
         return f"<ServerTracing by {self.tracing or 'whichever runs'}>"
@@ -132,10 +104,10 @@ class ServerTracing:
             self.instead = Untraced()
             return
         propagator = self.propagator = tracing.propagator
-        self._asks_propagator = not propagator.w3c
+        self.asks_propagator = not propagator.w3c
         self.tracer = tracing.get_tracer(SCOPE_NAME, schema_url=semconv.SCHEMA_URL)
         self.start = _starter(self.tracer)
-        self._drops_unsampled = drops_unsampled(self.tracer)
+        self.drops_unsampled = drops_unsampled(self.tracer)
         self.instead = None
         try:
             if tracing.config.engine == "contrib":
@@ -167,63 +139,6 @@ class ServerTracing:
         if isinstance(self.instead, Shaping):
             await self.instead.announce(request, response)
 
-    def begin(self, request: web.Request) -> _Begun | None:
-        """Start the request's span and make it current. None when it is not to be traced here."""
-        try:
-            # As in `target_of`.
-            key = request.method, request.match_info.route
-            target = self._known.get(key) or self._describe(request)
-            if target.elsewhere:
-                return None
-            headers = request.headers
-            # What happens to be current is never the parent: it is left over from where the server
-            # was started, and every request would become a part of that.
-            parent: ApiSpan | None = None
-            context = None
-            if self._asks_propagator or BAGGAGE in headers:
-                parent, context = caller_of(headers, self.propagator)
-            elif (traceparents := headers.getall(TRACEPARENT, None)) is not None:
-                # The last digit first: of a sampled trace it is odd, and that is soon seen.
-                if (
-                    traceparents[0].endswith("0")
-                    and self._drops_unsampled
-                    and len(traceparents) == 1
-                    and match_unsampled(traceparents[0])
-                ):
-                    unsampled = _new(UnsampledSpan)
-                    unsampled._headers = headers
-                    return unsampled, attach(unsampled)
-                parent = remote_span(traceparents, headers.getall(TRACESTATE, ()))
-            span = self.start(target.name, _SERVER, parent, target.attributes, request, context)
-            if target.streams or UPGRADE in headers:
-                _watch(request, target, span)
-            return span, attach(span, context)
-        except Exception as error:
-            self.fault("aiohttp request", error)
-            return None
-
-    def end_plainly(self, span: Span, request: web.Request, response: web.Response) -> bool:
-        """End the span of a response that is as good as sent: bytes, to a client that is there.
-
-        False when it is not so simple. Asks for no more than it must, see `Exchange` for the rest.
-        """
-        try:
-            body = response.body
-            if (
-                (type(body) is not bytes and body is not None)
-                or response.compression
-                or (transport := request.transport) is None
-                or transport.is_closing()
-                or span._end_time is not None
-                or (attributes := _SENT.get(response.status)) is None
-            ):
-                return False
-            span.end_with(attributes)
-        except Exception as error:
-            self.fault("aiohttp response", error)
-            return False
-        return True
-
     def learn(self, request: web.Request, response: object) -> None:
         """Watch the bodies of a route from their beginning, when its handler began this one."""
         if isinstance(response, web.StreamResponse) and response.prepared:
@@ -232,9 +147,9 @@ class ServerTracing:
     def target_of(self, request: web.Request) -> Target:
         """What is the same for the next request like this."""
         key = request.method, request.match_info.route
-        return self._known.get(key) or self._describe(request)
+        return self.known.get(key) or self.describe(request)
 
-    def _describe(self, request: web.Request) -> Target:
+    def describe(self, request: web.Request) -> Target:
         """Work out the target of a request that is not known yet."""
         match_info = request.match_info
         target = self._targets.describe(request.method, match_info.route)
@@ -273,49 +188,6 @@ class ServerTracing:
 
 
 KEY: Final = web.AppKey("asynctrace", ServerTracing)
-
-
-def middleware(server: ServerTracing) -> Middleware:
-    """The middleware that traces by `server`."""
-
-    held = server.holds.waiting
-
-    @web.middleware
-    async def trace_request(request: web.Request, handler: Handler) -> web.StreamResponse:
-        tracing = server.tracing or running()
-        if tracing is not server.adopted:
-            server.adopt(tracing)
-        if server.instead is not None:
-            return await server.holds.around(request, server.instead.handle(request, handler))
-        begun = server.begin(request)
-        if begun is None:
-            return await handler(request)
-        span, token = begun
-        try:
-            response = await handler(request)
-        except BaseException as error:
-            if type(span) in _DROPPED:
-                detach(token)
-            else:
-                Exchange(server, request, span, token).failed(error)
-            if held:
-                await server.holds.release(request, error)
-            raise
-        # The exact classes first: isinstance() of aiohttp's is an abstract base class's, and slow.
-        if type(response) is Response and (
-            server.end_plainly(span, request, response)
-            if type(span) is Span
-            else type(span) in _DROPPED and type(response.body) in _READY
-        ):
-            detach(token)
-        else:
-            server.learn(request, response)
-            Exchange(server, request, span, token).responded(response)
-        if held:
-            await server.holds.release(request, response)
-        return response
-
-    return trace_request
 
 
 class _Start(Protocol):
@@ -357,27 +229,5 @@ def _start_plainly(
         context = set_span_in_context(INVALID_SPAN if parent is None else parent)
     return tracer.start_span(name, context, kind, build(subject), links)
 
-
-def _watch(request: web.Request, target: Target, span: ApiSpan) -> None:
-    """Watch a body from its beginning, or a WebSocket, where there is a span to tell it."""
-    if type(span) is not Span:
-        return
-    if target.streams:
-        meter_body(request)
-    if UPGRADE in request.headers:
-        watch_upgrade(request, Conversation())
-
-
-_DROPPED: Final = frozenset({DroppedSpan, UnsampledSpan})
-
-_READY: Final = frozenset({bytes, type(None)})
-"""Bodies behind which no more code of the application's runs."""
-
-_SENT: Final = {
-    status: outcome.attributes
-    for status in map(int, HTTPStatus)
-    if not (outcome := of_response(status)).is_error
-}
-"""What the spans of responses that are no errors end with, by status."""
 
 _unowned = Faults(None)

@@ -10,9 +10,10 @@ from aiohttp import web
 from asynctrace import semconv
 from asynctrace.aiohttp._contrib import take_over
 from asynctrace.aiohttp._lifespan import Lifespan
+from asynctrace.aiohttp._middleware import middleware
 from asynctrace.aiohttp._options import PLAIN, ServerOptions, Shape
 from asynctrace.aiohttp._refused import watch_refusals
-from asynctrace.aiohttp._server import KEY, ServerTracing, middleware
+from asynctrace.aiohttp._server import KEY, ServerTracing
 from asynctrace.config import Config, Options
 from asynctrace.errors import ConfigError
 from asynctrace.tracing import Tracing

@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
 from opentelemetry.trace import SpanKind, StatusCode
 
-from asynctrace.aiohttp import _exchange, _server, setup
+from asynctrace.aiohttp import _exchange, _middleware, _server, setup
 from asynctrace.tracing import Tracing
 from tests.aiohttp_server.harness import Recorder, Service, Serving, app_of
 
@@ -39,9 +39,9 @@ async def _ask_everything(service: Service) -> None:
 @pytest.mark.parametrize(
     ("module", "broken"),
     [
-        (_server, "caller_of"),
-        (_server, "attach"),
-        (_server, "_SENT"),
+        (_middleware, "caller_of"),
+        (_middleware, "attach"),
+        (_middleware, "_SENT"),
         (_exchange, "tell"),
         (_exchange, "is_one_write"),
         (_exchange, "was_sent"),
