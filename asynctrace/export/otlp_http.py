@@ -371,4 +371,8 @@ async def _read_up_to(stream: aiohttp.StreamReader, limit: int) -> bytes:
 
 
 def _describe(error: BaseException) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError):
+        # aiohttp's own words say "ssl:default" also where there is no TLS.
+        reason = error.os_error.strerror or error.os_error
+        return f"cannot connect to {error.host}:{error.port}: {reason}"
     return str(error) or type(error).__name__

@@ -11,6 +11,7 @@ import httpx
 import httpx2
 import pytest
 from opentelemetry import baggage, context
+from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import (
     suppress_http_instrumentation,
     suppress_instrumentation,
@@ -20,14 +21,19 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
-from opentelemetry.trace import TraceState
+from opentelemetry.trace import SpanContext, TraceFlags, TraceState
 
 from asynctrace.httpx import AsyncTracingTransport, instrument
-from asynctrace.httpx._request import _with_traceparent
+from asynctrace.httpx._request import outgoing
 from asynctrace.initialization import init
 from asynctrace.propagation import Propagator
+from asynctrace.trace.span import DroppedSpan
 from asynctrace.tracing import Tracing
 from tests.httpx_client.harness import Kind, Recorder, Server
+
+# Each digit of an id is a one.
+ONES_128 = int("1" * 32, 16)
+ONES_64 = int("1" * 16, 16)
 
 THEIRS = "00-11111111111111111111111111111111-2222222222222222-01"
 
@@ -311,7 +317,7 @@ async def test_a_span_that_cannot_be_started(
     kind: Kind, tracing: Tracing, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A fault of ours before the request costs the span, never the request."""
-    monkeypatch.setattr("asynctrace.httpx._attempt.current_context", _fail)
+    monkeypatch.setattr("asynctrace.httpx._attempt.SPAN_KEY", [])  # which no mapping takes
     transport = kind.transport(lambda request: kind.library.Response(200, content=b"hello"))
     async with kind.client(transport=transport) as client:
         instrument(client, tracing=tracing)
@@ -329,7 +335,7 @@ def test_where_the_headers_are(library: Any) -> None:
     """The private list that the usual path appends to: notice when either library moves it."""
     headers = library.Headers([("X-Mine", "1")])
     assert headers._list == [(b"X-Mine", b"x-mine", b"1")]
-    added = _with_traceparent(headers, THEIRS.encode())
+    added = _sent_headers(_Request(headers))
     assert added.raw == [(b"X-Mine", b"1"), (b"traceparent", THEIRS.encode())]
     assert added["Traceparent"] == THEIRS
     assert len(headers) == 1
@@ -341,5 +347,17 @@ def test_headers_kept_elsewhere() -> None:
     class Moved(dict[str, str]):
         pass
 
-    assert _with_traceparent(cast("Any", Moved(a="1")), b"x") == {"a": "1", "traceparent": "x"}
-    assert _with_traceparent(cast("Any", Moved(traceparent="y")), b"x") == {"traceparent": "y"}
+    assert _sent_headers(_Request(Moved(a="1"))) == {"a": "1", "traceparent": THEIRS}
+    assert _sent_headers(_Request(Moved(traceparent="y"))) == {"traceparent": "y"}
+
+
+class _Request:
+    def __init__(self, headers: object) -> None:
+        self.headers = headers
+
+
+def _sent_headers(request: _Request) -> Any:
+    """The headers of what goes out in place of `request`, for a span with the ids of `THEIRS`."""
+    span = DroppedSpan(SpanContext(ONES_128, 2 * ONES_64, False, TraceFlags(1)))
+    propagator = Propagator.from_names(["tracecontext"])
+    return outgoing(cast("Any", request), span, Context(), propagator).headers

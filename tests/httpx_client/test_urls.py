@@ -102,7 +102,9 @@ def test_the_parts_of_a_url(
     if fragment is not None:
         text += f"#{fragment}"
     url = library.URL(text)
-    assert tuple(url._uri_reference) == parts_of(url)
+    inside = url._uri_reference
+    # Where nothing is left of a path such as "/.", a request is made for "/".
+    assert tuple(inside._replace(path=inside.path or "/")) == parts_of(url)
 
 
 @pytest.mark.parametrize("query", ["", "?a=1&sig=secret"])

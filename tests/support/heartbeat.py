@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from types import TracebackType
 from typing import Self
 
@@ -30,6 +31,9 @@ class Heartbeat:
             self.longest = max(self.longest, watch.elapsed - INTERVAL)
 
     async def __aenter__(self) -> Self:
+        # What the tests before have left in memory is not to be looked through meanwhile.
+        gc.collect()
+        gc.freeze()
         self._task = asyncio.create_task(self._beat())
         await asyncio.sleep(2 * INTERVAL)
         self.longest = 0.0
@@ -45,6 +49,7 @@ class Heartbeat:
         await asyncio.sleep(2 * INTERVAL)
         self._task.cancel()
         await asyncio.wait({self._task})
+        gc.unfreeze()
 
 
 class SteadyHeartbeat(Heartbeat):
