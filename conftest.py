@@ -15,7 +15,6 @@ import types
 
 import pytest
 from sybil import Example, Sybil
-from sybil.integration.pytest import SybilItem
 from sybil.parsers.markdown import CodeBlockParser
 
 _RUNNER = "the event loop of this document"
@@ -55,13 +54,6 @@ def quiet_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         if name.startswith(("OTEL_", "TRACEPARENT", "TRACESTATE")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Blocks that share a namespace run in one process."""
-    for item in items:
-        if isinstance(item, SybilItem):
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
 
 
 pytest_collect_file = Sybil(

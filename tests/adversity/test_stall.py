@@ -35,10 +35,12 @@ async def test_the_loop_is_never_kept_for_longer_than_two_milliseconds(compressi
         for _ in range(4):
             before = slowness()
             run = await measure("OTLP/HTTP", 0.6, endpoint=collector.url, compression=compression)
-            assert run.exported >= run.spans > 0.3 * RATE * 0.6
-            if run.longest < ALLOWED * max(before, slowness()):
+            assert run.exported >= run.spans
+            # Coverage leaves no time for such a load, and a busy machine may not either.
+            enough = run.spans >= BATCH if TRACED else run.spans > 0.3 * RATE * 0.6
+            if enough and run.longest < ALLOWED * max(before, slowness()):
                 return
-    pytest.fail(f"the loop was kept for {1000 * run.longest:.2f} ms")
+    pytest.fail(f"{run.spans} spans; the loop was kept for {1000 * run.longest:.2f} ms")
 
 
 def test_no_step_of_a_batch_takes_longer() -> None:
