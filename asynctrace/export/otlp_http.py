@@ -371,8 +371,11 @@ async def _read_up_to(stream: aiohttp.StreamReader, limit: int) -> bytes:
 
 
 def _describe(error: BaseException) -> str:
-    if isinstance(error, aiohttp.ClientConnectorError):
-        # aiohttp's own words say "ssl:default" also where there is no TLS.
+    # aiohttp's own words say "ssl:default" also where there is no TLS. Of a certificate they are
+    # right; and there its older versions have no `os_error`.
+    if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(
+        error, aiohttp.ClientConnectorCertificateError
+    ):
         reason = error.os_error.strerror or error.os_error
         return f"cannot connect to {error.host}:{error.port}: {reason}"
     return str(error) or type(error).__name__
