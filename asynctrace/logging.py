@@ -216,7 +216,7 @@ class _WaitingRecord(logging.LogRecord):
         if span is not None:
             _set_missing(self, span)
             self.__dict__.pop(_SPAN, None)
-        self.__class__ = self._kind  # type: ignore[assignment]
+        self.__class__ = self._kind  # type: ignore[assignment]  # whose subclass this one is
 
 
 _waiting_kinds: dict[type[logging.LogRecord], type[logging.LogRecord]] = {}

@@ -184,7 +184,7 @@ class Shaping:
         token = attach(self._unsampled(request))
         try:
             response = await handler(request)
-        except BaseException:
+        except BaseException:  # the handler's, which goes on; a `finally` would be too early below
             detach(token)
             raise
         if is_one_write(response):  # else its body is yet to be made, in this task and no other

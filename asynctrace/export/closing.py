@@ -144,7 +144,7 @@ class Closing:
             return False
         try:
             begun.result((deadline - time.monotonic()) / 2)
-        except Exception:
+        except Exception:  # the loop did not come to it in time, or was closed: the caller does it
             begun.cancel()
             return False
         with suppress(Empty):

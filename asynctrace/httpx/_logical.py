@@ -128,7 +128,7 @@ def _is_skipped(skip: Skip | None, request: httpx.Request) -> bool:
     """Whether the call is to be skipped. A function that fails is told of by the attempt."""
     try:
         return skip is not None and bool(skip(request))
-    except Exception:
+    except Exception:  # counted by the attempt, which asks the same function
         return False
 
 

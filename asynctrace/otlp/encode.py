@@ -147,7 +147,7 @@ class SpanEncoder:
         """
         try:
             return self.write(*fields)
-        except Exception:
+        except Exception:  # of whatever a field is; each repair returns the type of its field
             return self.write(
                 *(repair_(field) for repair_, field in zip(_REPAIRS, fields, strict=True))  # type: ignore[arg-type]
             )

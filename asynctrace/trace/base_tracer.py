@@ -16,7 +16,11 @@ from .current import CurrentSpan
 
 
 class BaseTracer(SdkTracer):
-    """See `opentelemetry.trace.Tracer`. Its subclasses say how a span is started."""
+    """See `opentelemetry.trace.Tracer`. Its subclasses say how a span is started.
+
+    What mypy is told to ignore: a property stands for an attribute of the SDK's, and the context
+    manager that is returned is a class of ours, which is a decorator of async functions, too.
+    """
 
     _instrumentation_scope: InstrumentationScope
 

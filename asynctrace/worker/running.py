@@ -100,7 +100,7 @@ def run(
         _refuse_running_loop()
         runner = asyncio.Runner(debug=debug, loop_factory=loop_factory)
         running = _Run(main, runner, patience, options)
-    except BaseException:
+    except BaseException:  # also of a loop factory: main is not left behind, never awaited
         _discard(main)
         raise
     return running.run()

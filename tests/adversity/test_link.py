@@ -24,7 +24,7 @@ async def test_a_link_that_is_bad_from_the_start(fault: Fault, protocol: str) ->
     """Nothing is reported as delivered; flush and shutdown end in time; the loop runs on."""
     async with scene(protocol, fault) as it:
         async with SteadyHeartbeat():
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # of load under the fault; nothing waits for it
             assert not await it.flush(0.1)
             report = await it.shutdown(0.3)
         assert not report
@@ -41,7 +41,7 @@ async def test_a_link_that_goes_bad_under_load(fault: Fault, protocol: str) -> N
         async with SteadyHeartbeat():
             await it.wait_until_delivered(20)
             it.proxy.set(fault)
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # of load under the fault; nothing waits for it
             await it.flush(0.1)
             report = await it.shutdown(0.3)
         assert report.exported >= 20

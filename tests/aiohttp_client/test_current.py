@@ -166,12 +166,9 @@ def contribs_config(tracing: Tracing, monkeypatch: pytest.MonkeyPatch) -> aiohtt
             state.span.end()
 
     config = aiohttp.TraceConfig()
-    for function, signal in (
-        (on_request_start, config.on_request_start),
-        (on_request_end, config.on_request_end),
-    ):
-        function.__module__ = CONTRIB
-        signal.append(function)  # type: ignore[arg-type]
+    on_request_start.__module__ = on_request_end.__module__ = CONTRIB
+    config.on_request_start.append(on_request_start)
+    config.on_request_end.append(on_request_end)
     return config
 
 

@@ -136,7 +136,7 @@ async def test_a_connection_that_closes_takes_no_response(
         return web.Response(text="lost")
 
     app = app_of(handler)
-    setup(app, tracing, **({"trusted_proxies": 1} if shaped else {}))  # type: ignore[arg-type]
+    setup(app, tracing, trusted_proxies=1 if shaped else 0)
     async with Serving(app) as service:
         reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
         writer.write(get("/"))

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import weakref
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -36,7 +37,7 @@ def reader(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemoryMetricReader]:
     provider.shutdown()
 
 
-def _points(reader: InMemoryMetricReader) -> dict[str, list[object]]:
+def _points(reader: InMemoryMetricReader) -> dict[str, list[Any]]:
     data = reader.get_metrics_data()
     return {
         metric.name: list(metric.data.data_points)
@@ -82,8 +83,8 @@ async def test_each_request_is_measured_once(
     reader: InMemoryMetricReader, query: str, status: int | None, error: str | None, sampled: bool
 ) -> None:
     """Also when it fails, is cancelled, or its trace is not sampled."""
-    options = {} if sampled else {"sampler": ALWAYS_OFF}
-    async with init(set_global=False, exporter="none", **options) as tracing:  # type: ignore[arg-type]
+    options: dict[str, Any] = {} if sampled else {"sampler": ALWAYS_OFF}
+    async with init(set_global=False, exporter="none", **options) as tracing:
         app = app_of(_handler, "/{x}")
         setup(app, tracing)
         async with Serving(app) as service:
@@ -99,11 +100,11 @@ async def test_each_request_is_measured_once(
         "http.response.status_code": status,
         "error.type": error,
     }
-    assert duration.attributes == {k: v for k, v in expected.items() if v is not None}  # type: ignore[attr-defined]
-    assert duration.count == 1  # type: ignore[attr-defined]
-    assert duration.explicit_bounds == BUCKETS  # type: ignore[attr-defined]
+    assert duration.attributes == {k: v for k, v in expected.items() if v is not None}
+    assert duration.count == 1
+    assert duration.explicit_bounds == BUCKETS
     [active] = points["http.server.active_requests"]
-    assert (active.value, set(active.attributes)) == (0, {"http.request.method", "url.scheme"})  # type: ignore[attr-defined]
+    assert (active.value, set(active.attributes)) == (0, {"http.request.method", "url.scheme"})
     assert set(points) <= semconv.METRICS
 
 
@@ -123,12 +124,12 @@ async def test_sizes_of_bodies_and_requests_under_way(
     async with Serving(app) as service:
         asking = asyncio.create_task(service.status("/", "POST", data=b"123"))
         await until(lambda: recorder.started == 1)
-        assert _points(reader)["http.server.active_requests"][0].value == 1  # type: ignore[attr-defined]
+        assert _points(reader)["http.server.active_requests"][0].value == 1
         release.set()
         await asyncio.wait_for(asking, PATIENCE)
         points = _points(reader)
-    assert points["http.server.request.body.size"][0].sum == 3  # type: ignore[attr-defined]
-    assert points["http.server.response.body.size"][0].sum == 5  # type: ignore[attr-defined]
+    assert points["http.server.request.body.size"][0].sum == 3
+    assert points["http.server.response.body.size"][0].sum == 5
     await recorder.one()
 
 
@@ -162,9 +163,9 @@ async def test_a_request_whose_client_left_is_measured_once(
         await recorder.one()
         points = _points(reader)
     [duration] = points["http.server.request.duration"]
-    assert duration.count == 1  # type: ignore[attr-defined]
-    assert "error.type" in duration.attributes  # type: ignore[attr-defined]
-    assert points["http.server.active_requests"][0].value == 0  # type: ignore[attr-defined]
+    assert duration.count == 1
+    assert "error.type" in duration.attributes
+    assert points["http.server.active_requests"][0].value == 0
     assert "http.server.response.body.size" not in points
 
 

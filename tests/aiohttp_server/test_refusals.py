@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -91,9 +92,10 @@ async def test_a_refused_expectation_is_not_seen_otherwise(
     tracing: Tracing, recorder: Recorder
 ) -> None:
     """Neither by default, nor of a request that is skipped."""
-    for options in ({}, {"protocol_errors": True, "skip": ["/{id}"]}):
+    both: list[dict[str, Any]] = [{}, {"protocol_errors": True, "skip": ["/{id}"]}]
+    for options in both:
         app = app_of(ok, "/{id}")
-        setup(app, tracing, **options)  # type: ignore[arg-type]
+        setup(app, tracing, **options)
         async with Serving(app) as service:
             assert await _answered(service, "a miracle") == 417
     assert recorder.spans == []

@@ -8,6 +8,7 @@ from threading import Barrier
 
 import pytest
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from hypothesis import example, given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -81,9 +82,9 @@ async def test_nothing_is_current_behind_the_request(tracing: Tracing) -> None:
     current: list[trace.Span] = []
 
     @web.middleware
-    async def outside(request: web.Request, handler: object) -> web.StreamResponse:
+    async def outside(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            return await handler(request)  # type: ignore[operator,no-any-return]
+            return await handler(request)
         finally:
             current.append(trace.get_current_span())
 

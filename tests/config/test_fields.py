@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pytest
@@ -47,11 +49,12 @@ _SESSION = _Session()
 class Sample(NamedTuple):
     """Texts for a setting's variables, arguments for it, and the values that they become."""
 
-    texts: dict[str, object] = {}  # noqa: RUF012
+    texts: Mapping[str, object] = MappingProxyType({})
     arguments: tuple[tuple[object, object], ...] = ()
     bad_texts: tuple[str, ...] = ()
     bad_arguments: tuple[object, ...] = ()
-    beside: dict[str, object] = {}  # noqa: RUF012  # arguments without which it is of no use
+    beside: Mapping[str, object] = MappingProxyType({})
+    """Arguments without which it is of no use."""
 
 
 _NO_SECONDS = (-1, float("nan"), float("inf"), "5", True, 10**400)

@@ -716,10 +716,9 @@ async def test_a_forked_child_starts_empty() -> None:
         assert run.exporter.calls == ["after_fork"]
 
 
-def test_the_exit_sends_without_a_loop() -> None:
-    """Batch by batch, until the deadline; the rest is counted."""
-    exporter = ScriptedExporter()
-    pipeline = Pipeline(
+def without_a_loop(exporter: ScriptedExporter, *, batch_size: int) -> Pipeline:
+    """As at the exit of the process: nothing runs it."""
+    return Pipeline(
         exporter,
         name="x",
         resource=Resource.get_empty,
@@ -727,11 +726,17 @@ def test_the_exit_sends_without_a_loop() -> None:
         ended=no_spans(),
         max_queue_size=10,
         max_queue_bytes=10**6,
-        max_export_batch_size=2,
+        max_export_batch_size=batch_size,
         schedule_delay=NEVER,
         attempt_timeout=1.0,
         export_timeout=1.0,
     )
+
+
+def test_the_exit_sends_without_a_loop() -> None:
+    """Batch by batch, until the deadline; the rest is counted."""
+    exporter = ScriptedExporter()
+    pipeline = without_a_loop(exporter, batch_size=2)
     for number in (1, 2, 3):
         pipeline.append(item(number))
     pipeline.export_at_exit(soon())
@@ -746,19 +751,7 @@ def test_the_exit_sends_without_a_loop() -> None:
 def test_the_exit_splits_what_is_too_large() -> None:
     """Without a loop as with one."""
     exporter = ScriptedExporter(judge=at_most(2))
-    pipeline = Pipeline(
-        exporter,
-        name="x",
-        resource=Resource.get_empty,
-        alarm=lambda: None,
-        ended=no_spans(),
-        max_queue_size=10,
-        max_queue_bytes=10**6,
-        max_export_batch_size=8,
-        schedule_delay=NEVER,
-        attempt_timeout=1.0,
-        export_timeout=1.0,
-    )
+    pipeline = without_a_loop(exporter, batch_size=8)
     for number in range(1, 8):
         pipeline.append(item(number))
     pipeline.export_at_exit(soon())
