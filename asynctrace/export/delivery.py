@@ -80,7 +80,7 @@ class Delivery:
         self.pipelines = self._hosting.pipelines = tuple(pipelines)
         if len(self.pipelines) == 1 and self._scrub is None:
             [pipeline] = self.pipelines
-            self._plain = pipeline if pipeline.plain else None
+            self._plain = None if pipeline.spills or pipeline.needs_spans else pipeline
         self._opened = True
         self._hosting.start()
         self.ended.hand_on()

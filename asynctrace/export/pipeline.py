@@ -40,6 +40,9 @@ _UNKNOWN = Undelivered("cut_off", "the exporter was left behind; it may yet deli
 class Pipeline:
     """Batches the queued spans of one exporter and delivers them, with retries."""
 
+    spills = False
+    """Whether a span for which the queue has no room goes elsewhere, and is not dropped."""
+
     def __init__(
         self,
         exporter: Exporter,
@@ -62,8 +65,6 @@ class Pipeline:
         self.name = name
         self.exporter = exporter
         self.needs_spans = exporter.needs_spans
-        self.plain = type(self) is Pipeline and not exporter.needs_spans
-        """Whether a span is queued as bytes, and dropped where there is no room for it."""
         self.queue = SpanQueue(max_spans=max_queue_size, max_bytes=max_queue_bytes)
         self.stalls = stalls or StallMeter()
         self._resource = resource

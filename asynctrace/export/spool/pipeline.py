@@ -46,6 +46,8 @@ ends in a single step of the loop comes before the disk can. In bytes it is no m
 class SpoolingPipeline(Pipeline):
     """Like `Pipeline`, and loses nothing while the disk has room."""
 
+    spills = True
+
     def __init__(
         self,
         exporter: Exporter,
