@@ -24,6 +24,7 @@ from asynctrace.aiohttp._ending import of_response
 from asynctrace.aiohttp._exchange import Exchange
 from asynctrace.aiohttp._request import (
     BAGGAGE,
+    HOST,
     TRACEPARENT,
     TRACESTATE,
     UPGRADE,
@@ -35,6 +36,7 @@ from asynctrace.aiohttp._websocket import Conversation, watch_upgrade
 from asynctrace.context import attach, detach
 from asynctrace.context.current import NOTHING, SPAN_KEY, VARIABLE
 from asynctrace.propagation import remote_span
+from asynctrace.trace.received import RECORDED, ReceivedSpan, match_sampled
 from asynctrace.trace.span import DroppedSpan, Span
 from asynctrace.trace.unsampled import UnsampledSpan, match_unsampled
 from asynctrace.tracing import running
@@ -80,10 +82,12 @@ def middleware(server: ServerTracing) -> Middleware:
                 parent = context = None
                 if server.asks_propagator or BAGGAGE in headers:
                     parent, context = caller_of(headers, server.propagator)
-                elif (traceparents := headers.getall(TRACEPARENT, None)) is not None:
+                else:
+                    traceparents = headers.getall(TRACEPARENT, ())
                     # The last digit first: of a sampled trace it is odd, and that is soon seen.
                     if (
-                        traceparents[0].endswith("0")
+                        traceparents
+                        and traceparents[0].endswith("0")
                         and server.drops_unsampled
                         and len(traceparents) == 1
                         and match_unsampled(traceparents[0])
@@ -91,7 +95,24 @@ def middleware(server: ServerTracing) -> Middleware:
                         span = unsampled = _new(UnsampledSpan)
                         unsampled._headers = headers
                     else:
-                        parent = remote_span(traceparents, headers.getall(TRACESTATE, ()))
+                        # Of several nobody can tell which is meant: as if there were none.
+                        traceparent = traceparents[0] if len(traceparents) == 1 else ""
+                        if (not traceparent or match_sampled(traceparent)) and HOST in headers:
+                            facts = (
+                                headers,
+                                request.scheme,
+                                request.version,
+                                request.rel_url,
+                                request.remote,
+                            )
+                            span = server.receive(
+                                target.name, _SERVER, traceparent, headers, target.describe, facts
+                            )
+                        if span is not None:
+                            if target.streams or UPGRADE in headers:
+                                _watch(request, target, span)
+                        elif traceparent:
+                            parent = remote_span(traceparents, headers.getall(TRACESTATE, ()))
                 if span is None:
                     build = target.attributes
                     span = server.start(target.name, _SERVER, parent, build, request, context)
@@ -123,10 +144,11 @@ def middleware(server: ServerTracing) -> Middleware:
         ended = False
         try:
             if type(response) is Response and type(response.body) in _READY:
-                if type(span) is not Span:
-                    ended = type(span) in _DROPPED
-                elif not (
-                    response.compression
+                if type(span) in _DROPPED:
+                    ended = True
+                elif (type(span) is ReceivedSpan or type(span) is Span) and not (
+                    target.streams
+                    or response.compression
                     or (transport := request.transport) is None
                     or transport.is_closing()
                     or span._end_time is not None
@@ -150,7 +172,7 @@ def middleware(server: ServerTracing) -> Middleware:
 
 def _watch(request: web.Request, target: Target, span: ApiSpan) -> None:
     """Watch a body from its beginning, or a WebSocket, where there is a span to tell it."""
-    if type(span) is not Span:
+    if type(span) not in RECORDED:
         return
     if target.streams:
         meter_body(request)

@@ -7,12 +7,13 @@ each request and costs more than everything here together.
 from __future__ import annotations
 
 from inspect import unwrap
-from typing import Final
+from typing import Final, TypeAlias
 
 from aiohttp import HttpVersion, hdrs, web
 from multidict import CIMultiDictProxy, istr
 from opentelemetry.context import Context, get_current
 from opentelemetry.trace import Span, get_current_span
+from yarl import URL
 
 from asynctrace import semconv
 from asynctrace.propagation import Propagator, remote_span
@@ -30,6 +31,9 @@ BAGGAGE: Final = istr("baggage")
 UPGRADE: Final = hdrs.UPGRADE
 HOST: Final = hdrs.HOST
 USER_AGENT: Final = hdrs.USER_AGENT
+
+Facts: TypeAlias = "tuple[CIMultiDictProxy[str], str, HttpVersion, URL, str | None]"
+"""Of a request: its headers, scheme, version and URL, and the client's address."""
 
 _PREPARE: Final = web.StreamResponse.prepare.__name__
 
@@ -67,21 +71,35 @@ class Target:
         They may be asked for when the response is out and the connection closed, so all of it is
         what the request itself keeps.
         """
-        url = request.rel_url
         headers = request.headers
-        server = headers.get(HOST), request.scheme, request.version
-        attributes = (self._servers.get(server) or self._describe(request, *server)).copy()
+        facts = headers, request.scheme, request.version, request.rel_url, request.remote
+        return self.describe(facts, None if HOST in headers else _own_address(request))
+
+    def describe(
+        self, facts: Facts, server: tuple[str, int | None] | None = None
+    ) -> semconv.Attributes:
+        """The same by what was noted of the request; `server` is told to a client without Host."""
+        headers, scheme, version, url, client = facts
+        host = headers.get(HOST)
+        attributes = (
+            self._servers.get((host, scheme, version))
+            or self._describe_server(host, scheme, version, server)
+        ).copy()
         attributes[URL_PATH] = url.raw_path
         if query := url.raw_query_string:
             attributes[URL_QUERY] = redact_query(query)
-        if client := request.remote:
+        if client:
             attributes[CLIENT_ADDRESS] = client
         if agent := headers.get(USER_AGENT):
             attributes[USER_AGENT_ORIGINAL] = agent
         return attributes
 
-    def _describe(
-        self, request: web.Request, host: str | None, scheme: str, version: HttpVersion
+    def _describe_server(
+        self,
+        host: str | None,
+        scheme: str,
+        version: HttpVersion,
+        server: tuple[str, int | None] | None,
     ) -> semconv.Attributes:
         """The attributes that are the same for the next request to this server."""
         attributes = semconv.server_target(
@@ -90,7 +108,7 @@ class Target:
             self.route,
             scheme,
             f"{version.major}.{version.minor}",
-            _own_address(request) if host is None else semconv.server_of(host, scheme),
+            semconv.server_of(host, scheme) if host is not None else server or ("", None),
         )
         if host is not None and len(host) <= _LONGEST_SERVER and len(self._servers) < _MOST_SERVERS:
             self._servers[host, scheme, version] = attributes

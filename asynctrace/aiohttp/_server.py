@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from multidict import CIMultiDictProxy
 from opentelemetry.context import Context
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.sdk.trace.id_generator import IdGenerator
@@ -19,7 +20,7 @@ from asynctrace import metrics, semconv
 from asynctrace.aiohttp._contrib import ContribEngine, is_traced_by_contrib
 from asynctrace.aiohttp._holds import Holds
 from asynctrace.aiohttp._options import PLAIN, Shape
-from asynctrace.aiohttp._request import Target, Targets
+from asynctrace.aiohttp._request import Facts, Target, Targets
 from asynctrace.aiohttp._shaped import Shaping
 from asynctrace.aiohttp._websocket import Conversation, start_message
 from asynctrace.trace.sink import Faults
@@ -60,6 +61,7 @@ class ServerTracing:
         "instead",
         "known",
         "propagator",
+        "receive",
         "start",
         "stopping",
         "tracer",
@@ -107,6 +109,7 @@ class ServerTracing:
         self.asks_propagator = not propagator.w3c
         self.tracer = tracing.get_tracer(SCOPE_NAME, schema_url=semconv.SCHEMA_URL)
         self.start = _starter(self.tracer)
+        self.receive = _receiver(self.tracer)
         self.drops_unsampled = drops_unsampled(self.tracer)
         self.instead = None
         try:
@@ -228,6 +231,30 @@ def _start_plainly(
     if context is None:
         context = set_span_in_context(INVALID_SPAN if parent is None else parent)
     return tracer.start_span(name, context, kind, build(subject), links)
+
+
+class _Receive(Protocol):
+    """`Tracer.start_received`, as far as it is used here."""
+
+    def __call__(
+        self,
+        name: str,
+        kind: SpanKind,
+        traceparent: str,
+        headers: CIMultiDictProxy[str],
+        build: Callable[[Facts], semconv.Attributes],
+        facts: Facts,
+        /,
+    ) -> ApiSpan | None: ...
+
+
+def _receiver(tracer: ApiTracer) -> _Receive:
+    """How `tracer` starts the span of a usual request; one of another make never does."""
+    return tracer.start_received if isinstance(tracer, Tracer) else _receive_never
+
+
+def _receive_never(*_arguments: object) -> None:
+    return None
 
 
 _unowned = Faults(None)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, SpanKind, TraceState
 
 from asynctrace.otlp.encode import SpanEncoder
+from asynctrace.propagation.tracestate import parse_tracestate
 
+from .received import ReceivedSpan
 from .span import UNSET_STATUS, Span
+from .unsampled import TRACESTATE
 
 # `SpanFlags` of OTLP's trace.proto. The eight bits for the trace flags stay zero, as in
 # OpenTelemetry's own encoder for Python.
@@ -28,7 +33,12 @@ def encode(span: ReadableSpan) -> bytes:
     Takes what the processors left in the span. Any span of the SDK will do, ours are faster. Never
     raises for what a span was filled with: what OTLP cannot express is left out, see `SpanEncoder`.
     """
-    if type(span) is Span:
+    if type(span) is ReceivedSpan and span._facts is not None:
+        try:
+            return _encode_unread(span, span._facts)
+        except Exception:  # repaired below
+            pass
+    elif type(span) is Span or type(span) is ReceivedSpan:
         # The fields themselves, in one call: a service encodes every one of its spans here.
         try:
             status = span._status
@@ -55,6 +65,42 @@ def encode(span: ReadableSpan) -> bytes:
         except Exception:  # a field that does not fit: it is repaired below
             pass
     return _encode_carefully(span)
+
+
+def _encode_unread(span: ReceivedSpan, facts: Any) -> bytes:
+    """A span whose attributes nobody has asked for: nor is it given any, now that it has ended."""
+    state: TraceState | None
+    if traceparent := span._traceparent:
+        trace_id, parent_id = int(traceparent[3:35], 16), int(traceparent[36:52], 16)
+        states = span._headers.getall(TRACESTATE, ())
+        state = parse_tracestate(states) if states else None
+        flags = _HAS_IS_REMOTE | _PARENT_IS_REMOTE
+    else:
+        trace_id, parent_id, state = span._trace_id, span._parent_id, span._trace_state
+        flags = _HAS_IS_REMOTE | _PARENT_IS_REMOTE if span._parent_is_remote else _HAS_IS_REMOTE
+    attributes = span._describe(facts)
+    if span._outcome is not None:
+        attributes.update(span._outcome)
+    status = span._status
+    return _write(
+        trace_id,
+        span._span_id,
+        _header(state) if state else "",
+        parent_id,
+        flags,
+        span._name,
+        span._kind._value_ + 1,  # as `_kind`
+        span._start_time,
+        span._end_time or 0,
+        attributes,
+        span._dropped_attributes,
+        span._events,
+        span._dropped_events,
+        span._links,
+        span._dropped_links,
+        0 if status is UNSET_STATUS else status.status_code.value,
+        None if status is UNSET_STATUS else status.description,
+    )
 
 
 def _encode_carefully(span: ReadableSpan) -> bytes:

@@ -11,6 +11,7 @@ from opentelemetry.trace import Span as ApiSpan
 from asynctrace.propagation.tracecontext import RemoteSpan
 
 from .ids import RANDOM_TRACE_ID
+from .received import ReceivedSpan
 from .sampling import Rule
 from .span import DroppedSpan, Span
 from .unsampled import UnsampledSpan
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 Parent = Span | DroppedSpan | RemoteSpan
 """Whose four fields are at hand: `_trace_id`, `_span_id`, `_trace_flags`, `_trace_state`."""
 
-PARENTS = frozenset({Span, DroppedSpan, UnsampledSpan, RemoteSpan})
+PARENTS = frozenset({Span, ReceivedSpan, DroppedSpan, UnsampledSpan, RemoteSpan})
 _SAMPLED = 1
 
 

@@ -30,8 +30,10 @@ from .base_tracer import BaseTracer
 from .ids import RANDOM_TRACE_ID
 from .lateness import note_late_child
 from .parent import PARENTS, Parent, as_parent, inherit
+from .received import ReceivedSpan
 from .sampling import decide
 from .span import DroppedSpan, Span
+from .unsampled import Headers
 
 if TYPE_CHECKING:
     from .core import Core
@@ -185,8 +187,57 @@ class Tracer(BaseTracer):
             span._parent_flags = inherited
             span._parent_state = state
             span._parent_is_remote = type(parent) is RemoteSpan
-            if type(known) is Span and known._end_time is not None:
+            if isinstance(known, Span) and known._end_time is not None:
                 note_late_child(span, known)
+        open_spans = core.open_spans
+        if len(open_spans.table) < open_spans.bound or open_spans.make_room():
+            open_spans.table[span_id] = ref(span)
+        return span
+
+    def start_received(
+        self,
+        name: str,
+        kind: SpanKind,
+        traceparent: str,
+        headers: Headers,
+        build: Callable[[S], dict[str, AnyValue]],
+        facts: S,
+    ) -> ReceivedSpan | None:
+        """Starts the span of a request that says nothing unusual, and reads it later.
+
+        `traceparent` is one that `match_sampled` matches, or empty, where a trace begins; `headers`
+        may have a `tracestate` besides. `build(facts)` makes the attributes, as in `start_lazily`,
+        but not before they are asked for, and in any thread. So the facts must not change, nor may
+        they be much: they are kept for as long.
+
+        None when the sampler, a processor or a limit wants to see more: see `start_lazily`.
+        """
+        core = self._core
+        rules = core.quick_rules
+        if rules is None:
+            return None
+        if traceparent:
+            if rules.remote_sampled is not _RECORD_AND_SAMPLE:
+                return None
+            span: ReceivedSpan = _new(ReceivedSpan)
+        else:
+            if rules.root is not _RECORD_AND_SAMPLE:
+                return None
+            span = _new(ReceivedSpan)
+            span._trace_id = getrandbits(128) or core.ids.trace_id()
+            span._trace_flags = RANDOM_TRACE_ID | _SAMPLED
+            span._trace_state = None
+            span._parent_id = 0
+            span._parent_is_remote = False
+        span._start_time = core.clock()
+        span._tracer = self
+        span._name = name
+        span._kind = kind
+        span._traceparent = traceparent
+        span._headers = headers
+        span._describe = build
+        span._facts = facts
+        span._span_id = span_id = getrandbits(64) or core.ids.span_id()
         open_spans = core.open_spans
         if len(open_spans.table) < open_spans.bound or open_spans.make_room():
             open_spans.table[span_id] = ref(span)
@@ -269,7 +320,7 @@ class Tracer(BaseTracer):
             span._parent_state = parent._trace_state
             if type(parent) is RemoteSpan:
                 span._parent_is_remote = True
-            elif type(parent) is Span and parent._end_time is not None:
+            elif isinstance(parent, Span) and parent._end_time is not None:
                 note_late_child(span, parent)
         # Last of all: other threads find it there.
         open_spans = core.open_spans

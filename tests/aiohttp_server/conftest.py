@@ -20,10 +20,9 @@ async def recorder() -> Recorder:
 
 @pytest.fixture
 async def tracing(recorder: Recorder) -> AsyncIterator[Tracing]:
-    """A Tracing that is not the global one."""
-    async with init(
-        service_name="shop", set_global=False, exporter="none", span_processors=[recorder]
-    ) as running:
+    """A Tracing that is not the global one, without processors as those of most services."""
+    async with init(service_name="shop", set_global=False, exporter="none") as running:
+        recorder.watch(running)
         yield running
         assert _unlisted(recorder) == set()
 

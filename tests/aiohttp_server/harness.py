@@ -13,10 +13,10 @@ from aiohttp import web
 from multidict import CIMultiDictProxy
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
-PATIENCE = 10.0
+from asynctrace.tracing import Tracing
+from tests.support.watching import watch
 
-COUNTS = tuple(map(int, aiohttp.__version__.split(".")[:2])) >= (3, 14)
-"""Whether aiohttp tells what is written of a body."""
+PATIENCE = 10.0
 
 
 class Recorder(SpanProcessor):
@@ -24,14 +24,27 @@ class Recorder(SpanProcessor):
 
     def __init__(self) -> None:
         self.spans: list[ReadableSpan] = []
-        self.started = 0
         self.ended = 0
         self.forgets = False
         """Whether it counts only."""
+        self._begun = 0
+        self._watched: Tracing | None = None
         self._changed = asyncio.Event()
 
+    def watch(self, tracing: Tracing) -> None:
+        """See the spans of `tracing` without being one of its processors."""
+        watch(tracing, self)
+        self._watched = tracing
+
+    @property
+    def started(self) -> int:
+        """How many spans have begun."""
+        if self._watched is None:
+            return self._begun
+        return self.ended + len(self._watched.open_spans())
+
     def on_start(self, span: object, parent_context: object = None) -> None:
-        self.started += 1
+        self._begun += 1
 
     def on_end(self, span: ReadableSpan) -> None:
         self.ended += 1

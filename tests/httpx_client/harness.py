@@ -14,6 +14,7 @@ import httpx2
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 from asynctrace.tracing import Tracing
+from tests.support.watching import watch
 
 PATIENCE = 10.0
 
@@ -22,11 +23,24 @@ class Recorder(SpanProcessor):
     """Keeps started and ended spans, each in order."""
 
     def __init__(self) -> None:
-        self.started: list[Any] = []
         self.spans: list[ReadableSpan] = []
+        self._begun: list[Any] = []
+        self._watched: Tracing | None = None
+
+    def watch(self, tracing: Tracing) -> None:
+        """See the spans of `tracing` without being one of its processors."""
+        watch(tracing, self)
+        self._watched = tracing
+
+    @property
+    def started(self) -> list[Any]:
+        """The spans that have begun; when watching, those that have ended come first."""
+        if self._watched is None:
+            return self._begun
+        return [*self.spans, *self._watched.open_spans()]
 
     def on_start(self, span: object, parent_context: object = None) -> None:
-        self.started.append(span)
+        self._begun.append(span)
 
     def on_end(self, span: ReadableSpan) -> None:
         self.spans.append(span)
@@ -39,7 +53,7 @@ class Recorder(SpanProcessor):
         return span
 
     def clear(self) -> None:
-        self.started.clear()
+        self._begun.clear()
         self.spans.clear()
 
 
