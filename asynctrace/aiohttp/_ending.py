@@ -6,6 +6,9 @@ what happened                        status code   error.type              statu
 a response, returned or raised       its own       "500" and above         5xx
 another exception                    500           its class               ERROR
 the same, a response had begun       none (2)      its class               ERROR
+another response, a response begun   none (2)      response_replaced       ERROR
+the same, raised                     none (2)      its class               ERROR
+a body's own ConnectionError         none (2)      ConnectionError         ERROR
 a TimeoutError                       504           TimeoutError            ERROR   timeout (1)
 the client left while handling       none          the exception's class   ERROR   client_disconnect
 the client left, nothing noticed     none (2)      client_disconnect       ERROR   client_disconnect
@@ -35,12 +38,14 @@ from opentelemetry.trace import StatusCode
 
 from asynctrace import semconv
 from asynctrace.trace.exceptions import describe_exception
+from asynctrace.trace.received import ReceivedSpan
 from asynctrace.trace.span import Span
 
 Reason: TypeAlias = Literal["client_disconnect", "timeout", "shutdown", "cancelled"]
 
 _DISCONNECT: Final = "client_disconnect"
 _SHUTDOWN: Final = "shutdown"
+_REPLACED: Final = "response_replaced"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +92,21 @@ def of_unsent(reason: Reason, status_sent: int | None) -> Outcome:
     return Outcome(_attributes(status_sent, reason, reason), is_error=True)
 
 
+def of_replaced(status_sent: int | None) -> Outcome:
+    """The outcome of a request whose handler returned something other than what it had begun."""
+    return Outcome(_attributes(status_sent, _REPLACED, None), is_error=True)
+
+
+def of_swallowed(status_sent: int | None) -> Outcome:
+    """The outcome of a request whose body failed with a ConnectionError, of some other connection.
+
+    aiohttp takes it for the client's and keeps it to itself, so that is all there is to tell.
+    """
+    return Outcome(
+        _attributes(status_sent, semconv.error_type(ConnectionError), None), is_error=True
+    )
+
+
 def of_exception(error: BaseException, situation: Situation) -> Outcome:
     """The outcome of a request that ended with an exception other than a response."""
     kind = semconv.error_type(type(error))
@@ -130,7 +150,7 @@ def _why_interrupted(error: BaseException, situation: Situation) -> Reason | Non
 def tell(span: ApiSpan, outcome: Outcome) -> None:
     """Put an outcome on a span that is still recording."""
     error = outcome.exception
-    if type(span) is Span:
+    if type(span) is Span or type(span) is ReceivedSpan:
         span.update_trusted(outcome.attributes)
     else:
         span.set_attributes(outcome.attributes)

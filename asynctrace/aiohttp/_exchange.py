@@ -20,12 +20,15 @@ from asynctrace.aiohttp._ending import (
     Situation,
     is_one_write,
     of_exception,
+    of_replaced,
     of_response,
+    of_swallowed,
     of_unsent,
     tell,
     was_sent,
 )
 from asynctrace.aiohttp._holds import Holds
+from asynctrace.aiohttp._request import Target
 from asynctrace.aiohttp._websocket import conversation_of
 from asynctrace.context import ContextToken, detach
 
@@ -40,6 +43,9 @@ class Server(Protocol):
     @property
     def holds(self) -> Holds:
         """The requests that are not over before their spans are delivered."""
+
+    def target_of(self, request: web.Request) -> Target:
+        """What is the same for the next request like this."""
 
     def fault(self, where: str, error: Exception) -> None:
         """Count and log an error of ours that the request does not get to see."""
@@ -74,7 +80,9 @@ class Exchange:
         """
         outcome = None
         try:
-            if not isinstance(response, web.StreamResponse):  # aiohttp answers 500 in its place
+            if self._is_late(response):
+                outcome = self._of_late(response)
+            elif not isinstance(response, web.StreamResponse):  # aiohttp answers 500 in its place
                 outcome = of_response(500)
             elif self._may_end_early(response):
                 if _is_closed(self.request):
@@ -106,11 +114,50 @@ class Exchange:
 
     def _of_error(self, error: BaseException) -> Outcome | None:
         try:
-            answered = not _is_closed(self.request) and self.request.writer.output_size == 0
-            return self._of_failure(error, answered=answered)
+            begun = self._has_begun()
+            return self._of_failure(
+                error,
+                answered=not begun and not _is_closed(self.request),
+                status_sent=self._status_begun() if begun else None,
+            )
         except Exception as fault:
             self._server.fault("aiohttp failure", fault)
             return None
+
+    def _has_begun(self) -> bool:
+        """Whether some response went out; for one that is not metered, whether anything did."""
+        meter = meter_of(self.request)
+        if meter is not None and meter.status is None:
+            return False
+        size: object = self.request.writer.output_size  # none of a mocked request's
+        return isinstance(size, int) and size > 0
+
+    def _is_late(self, response: object) -> bool:
+        """Whether another response went out before this one, which nobody will understand."""
+        return self._has_begun() and not getattr(response, "prepared", False)
+
+    def _of_late(self, response: object) -> Outcome:
+        status_sent = self._status_begun()
+        conversation = conversation_of(self.request)
+        is_over = conversation is not None and conversation.is_over
+        if _is_closed(self.request) and not is_over:
+            return of_unsent(self._why_closed(), status_sent)
+        if isinstance(response, Exception):
+            return self._of_failure(response, status_sent=status_sent)
+        if is_over and status_sent is not None:
+            return of_response(status_sent)
+        return of_replaced(status_sent)
+
+    def _status_begun(self) -> int | None:
+        """The status of the response that went out, if it was watched; else the next one is."""
+        conversation = conversation_of(self.request)
+        if conversation is not None and conversation.socket is not None:
+            return conversation.socket.status
+        meter = meter_of(self.request)
+        if meter is not None:
+            return meter.status
+        self._server.target_of(self.request).streams = True
+        return None
 
     def _may_end_early(self, response: web.StreamResponse) -> bool:
         return is_one_write(response)
@@ -131,16 +178,18 @@ class Exchange:
         response, self._response = self._response, None
         try:
             assert response is not None
-            status_sent = response.status if response.prepared and not self._too_late else None
+            begun = response.prepared and self._has_begun()
+            status_sent = response.status if begun and not self._too_late else None
             if error is not None:
                 outcome = self._of_failure(error, status_sent=status_sent)
             elif self._is_broken_off():
                 outcome = of_unsent(self._why_closed(), status_sent)
-            elif was_sent(response) or (
-                # What was never begun is another's to replace, further out.
-                (ends_later or not response.prepared) and not _is_closed(self.request)
-            ):
+            elif not response.prepared and (instead := self._of_replacement()) is not None:
+                outcome = instead
+            elif was_sent(response) or (ends_later and not _is_closed(self.request)):
                 outcome = of_response(response.status).and_also(self._of_body(response))
+            elif self._is_swallowed(response):
+                outcome = of_swallowed(status_sent)
             else:
                 outcome = of_unsent(self._why_closed(), status_sent)
         except Exception as fault:
@@ -164,6 +213,27 @@ class Exchange:
         conversation = conversation_of(self.request)
         return conversation is not None and conversation.is_lost
 
+    def _of_replacement(self) -> Outcome | None:
+        """The outcome of what was sent in place of a response that was never begun, to its end.
+
+        An application that has this one in it may replace what is returned here.
+        """
+        meter = meter_of(self.request)
+        if meter is None or meter.status is None or not meter.is_ending or meter.is_broken:
+            return None
+        outcome = of_response(meter.status)
+        return outcome.and_also({semconv.HTTP_RESPONSE_BODY_SIZE: meter.size} if meter.size else {})
+
+    def _is_swallowed(self, response: web.StreamResponse) -> bool:
+        """Whether the body ended early although all of it could be written that there was."""
+        meter = meter_of(self.request)
+        return (
+            isinstance(response, web.Response)
+            and meter is not None
+            and not meter.is_broken
+            and self.request.transport is not None  # aiohttp hangs up now, or has just done so
+        )
+
     def _of_body(self, response: web.StreamResponse) -> semconv.Attributes:
         if isinstance(response, web.WebSocketResponse):
             return {}
@@ -173,7 +243,7 @@ class Exchange:
         if size is not None:
             attributes[semconv.HTTP_RESPONSE_BODY_SIZE] = size
         started = getattr(self.span, "start_time", None)
-        if meter is not None and isinstance(started, int):
+        if meter is not None and meter.begun and isinstance(started, int):
             attributes[semconv.TIME_TO_FIRST_BYTE] = max(0, meter.begun - started) / 1e9
         return attributes
 

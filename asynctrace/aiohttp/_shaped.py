@@ -78,6 +78,7 @@ class Shaping:
         except BaseException as error:
             exchange.failed(error)
             raise
+        self._server.learn(request, response)
         exchange.responded(response)
         return response
 
@@ -130,7 +131,7 @@ class Shaping:
         )
         if type(span) is OurSpan and request.headers.get("Upgrade") is not None:
             watch_upgrade(request, server.conversation())
-        if type(span) is OurSpan or self.metrics is not None:
+        if target.streams and (type(span) is OurSpan or self.metrics is not None):
             meter_body(request)
         return ShapedExchange(self, target, request, span, attach(span, context))
 

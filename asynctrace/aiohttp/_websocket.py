@@ -101,6 +101,11 @@ class Conversation:
         self._initiator = None
         self._close_code = WSCloseCode.ABNORMAL_CLOSURE
 
+    @property
+    def is_over(self) -> bool:
+        """Whether there was a socket, and it was closed by one of the two."""
+        return self.socket is not None and self.socket.closed and not self.is_lost
+
     def end(self) -> semconv.Attributes:
         """What the span of the whole socket says at the end; nothing when there was no upgrade."""
         self.processed()

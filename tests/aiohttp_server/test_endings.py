@@ -6,11 +6,14 @@ import asyncio
 import gc
 import io
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from aiohttp import WSMsgType, web
+from aiohttp.test_utils import make_mocked_request
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import trace
@@ -27,6 +30,7 @@ from asynctrace.aiohttp._ending import (
     of_unsent,
 )
 from asynctrace.aiohttp._server import KEY
+from asynctrace.semconv import error_type
 from asynctrace.tracing import Tracing
 from tests.aiohttp_server.harness import PATIENCE, Recorder, Serving, app_of, get, until
 
@@ -44,6 +48,17 @@ def _said(span: ReadableSpan) -> tuple[object, object, object]:
 async def _gone(request: web.Request) -> None:
     """Return when the client has left, however long the handler is patient."""
     await until(lambda: request.transport is None)
+
+
+async def _generated(request: web.Request) -> web.Response:
+    """A body that is made after the handler has returned, and outlives the client."""
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"first"
+        await _gone(request)
+        yield b"never"
+
+    return web.Response(body=body())
 
 
 # --- the client leaves ---------------------------------------------------------------------------
@@ -93,7 +108,7 @@ async def test_a_client_that_leaves_in_the_middle_of_a_stream(
             await reader.readuntil(b"first")
         span = await recorder.one()
     status_code, kind, reason = _said(span)
-    assert (status_code, reason) == (None, "client_disconnect")
+    assert (status_code, reason) == (200, "client_disconnect")
     assert str(kind).endswith("CancelledError" if handler_cancellation else "ConnectionResetError")
     assert span.status.status_code is StatusCode.ERROR
 
@@ -103,15 +118,7 @@ async def test_a_client_that_leaves_while_a_body_is_generated(
 ) -> None:
     """After the handler has returned; aiohttp swallows the failing write, the span does not."""
 
-    async def handler(request: web.Request) -> web.Response:
-        async def body() -> AsyncIterator[bytes]:
-            yield b"first"
-            await _gone(request)
-            yield b"never"
-
-        return web.Response(body=body())
-
-    app = app_of(handler)
+    app = app_of(_generated)
     setup(app, tracing)
     async with Serving(app, handler_cancellation=handler_cancellation) as service:
         async with service.connection(get("/")) as reader:
@@ -120,6 +127,29 @@ async def test_a_client_that_leaves_while_a_body_is_generated(
     kind = "asyncio.exceptions.CancelledError" if handler_cancellation else "client_disconnect"
     assert _said(span) == (200, kind, "client_disconnect")
     assert span.status.status_code is StatusCode.ERROR
+
+
+async def test_a_stream_that_begins_when_the_client_has_left_has_no_status(
+    tracing: Tracing, recorder: Recorder
+) -> None:
+    """Its head could not be sent."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        await _gone(request)
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"never")
+        return response
+
+    app = app_of(handler)
+    setup(app, tracing)
+    async with Serving(app) as service:
+        async with service.connection(get("/")):
+            await until(lambda: recorder.started == 1)
+        span = await recorder.one()
+    status_code, kind, reason = _said(span)
+    assert (status_code, reason) == (None, "client_disconnect")
+    assert str(kind).endswith("ConnectionResetError")
 
 
 @pytest.mark.parametrize("shaped", [True, False])
@@ -279,15 +309,7 @@ async def test_a_client_that_leaves_a_body_during_the_shutdown_is_told_from_it(
 ) -> None:
     """While aiohttp waits for the rest of it to be sent."""
 
-    async def handler(request: web.Request) -> web.Response:
-        async def body() -> AsyncIterator[bytes]:
-            yield b"first"
-            await _gone(request)
-            yield b"never"
-
-        return web.Response(body=body())
-
-    app = app_of(handler)
+    app = app_of(_generated)
     setup(app, tracing)
     serving = Serving(app, shutdown_timeout=PATIENCE, handler_cancellation=handler_cancellation)
     async with serving as service:
@@ -305,15 +327,7 @@ async def test_a_shutdown_is_over_when_the_application_starts_again(
 ) -> None:
     """What ends a request in its second life is not the end of the first."""
 
-    async def handler(request: web.Request) -> web.Response:
-        async def body() -> AsyncIterator[bytes]:
-            yield b"first"
-            await _gone(request)
-            yield b"never"
-
-        return web.Response(body=body())
-
-    app = app_of(handler)
+    app = app_of(_generated)
     setup(app, tracing)
     async with Serving(app):
         pass
@@ -397,25 +411,155 @@ async def test_a_request_cancelled_by_the_application_says_so(
     assert span.status.status_code is StatusCode.ERROR
 
 
-async def test_an_error_after_the_response_began_claims_no_status(
-    tracing: Tracing, recorder: Recorder
+KINDS_OF_ERRORS = (
+    ValueError,
+    TimeoutError,
+    web.HTTPOk,
+    partial(web.HTTPFound, "/elsewhere"),
+    web.HTTPNotFound,
+    web.HTTPServiceUnavailable,
+)
+
+
+@pytest.mark.parametrize("make", KINDS_OF_ERRORS)
+@pytest.mark.parametrize("pieces", [0, 1])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_an_error_after_the_response_began_is_no_other_response(
+    tracing: Tracing, recorder: Recorder, make: Callable[[], Exception], pieces: int, method: str
 ) -> None:
-    """aiohttp cannot answer 500 any more, and the span does not say that it did."""
+    """The client has its status already: the span tells that one, whatever the error stands for."""
+    error = make()
 
     async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(status=202)
+        await response.prepare(request)
+        for _ in range(pieces):
+            await response.write(b"first")
+        raise error
+
+    app = app_of(handler)
+    setup(app, tracing)
+    async with Serving(app) as service:
+        request = get("/", "Connection: close").replace(b"GET", method.encode())
+        async with service.connection(request) as reader:
+            wire = await reader.read()
+        span = await recorder.one()
+    assert wire.startswith(b"HTTP/1.1 202 ")
+    assert _said(span) == (202, error_type(type(error)), None)
+    assert span.status.status_code is StatusCode.ERROR
+    assert [event.name for event in span.events] == ["exception"]
+    assert "http.response.body.size" not in (span.attributes or {})
+
+
+@pytest.mark.parametrize("kind", [ValueError, web.HTTPNotFound])
+async def test_a_response_that_began_unseen_has_no_status_but_its_route_is_learned(
+    tracing: Tracing, recorder: Recorder, kind: type[Exception]
+) -> None:
+    """The handler leaves it to another function, where the first request cannot look."""
+
+    async def begin(request: web.Request) -> None:
+        await web.StreamResponse(status=202).prepare(request)
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        await begin(request)
+        raise kind
+
+    app = app_of(handler)
+    setup(app, tracing)
+    async with Serving(app) as service:
+        for count in (1, 2):
+            async with service.connection(get("/", "Connection: close")) as reader:
+                assert (await reader.read()).startswith(b"HTTP/1.1 202 ")
+            await recorder.take(count)
+    first, second = recorder.spans
+    assert _said(first) == (None, error_type(kind), None)
+    assert _said(second) == (202, error_type(kind), None)
+
+
+async def test_what_an_expectation_was_answered_is_no_response(
+    tracing: Tracing, recorder: Recorder
+) -> None:
+    """By an application's own handler for it, where it counts as if it were one."""
+
+    async def expect(request: web.Request) -> None:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        await request.read()
+        if request.query_string:
+            raise web.HTTPServiceUnavailable
         response = web.StreamResponse()
         await response.prepare(request)
+        await response.write(b"fine")
+        return response
+
+    app = web.Application()
+    app.router.add_get("/", handler, expect_handler=expect)
+    setup(app, tracing)
+    headers = "Expect: 100-continue", "Connection: close"
+    async with Serving(app) as service:
+        for path in ("/", "/?fail"):
+            async with service.connection(get(path, *headers)) as reader:
+                await reader.read()
+        stream, failure = await recorder.take(2)
+    assert _said(stream) == (200, None, None)
+    assert (stream.attributes or {})["http.response.body.size"] == 4
+    assert _said(failure) == (503, "503", None)
+
+
+async def test_a_mocked_request_has_its_span(tracing: Tracing, recorder: Recorder) -> None:
+    """Its writer counts nothing, and what it takes is no response that began."""
+
+    async def handler(_request: web.Request) -> web.Response:
+        return web.Response(status=503)
+
+    app = app_of(handler)
+    setup(app, tracing)
+    app.freeze()
+    transport = Mock(is_closing=lambda: False)
+    request = make_mocked_request("GET", "/", app=app, transport=transport)
+    assert (await app._handle(request)).status == 503
+    assert _said(await recorder.one()) == (503, "503", None)
+    assert tracing.statistics().faults == {}
+
+
+async def test_a_raised_response_that_the_handler_began_is_its_response(
+    tracing: Tracing, recorder: Recorder
+) -> None:
+    """It is the one that goes out, and not one that comes too late."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        answer = web.HTTPNotFound()
+        await answer.prepare(request)
+        raise answer
+
+    app = app_of(handler)
+    setup(app, tracing)
+    async with Serving(app) as service:
+        assert await service.fetch("/") == (404, "404: Not Found")
+        span = await recorder.one()
+    assert _said(span) == (404, None, None)
+
+
+async def test_a_client_that_left_a_stream_is_told_from_the_response_that_is_raised_then(
+    tracing: Tracing, recorder: Recorder
+) -> None:
+    """It was gone before; the handler turned what it found out into a response."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(status=202)
+        await response.prepare(request)
         await response.write(b"first")
-        raise ValueError("no second")
+        await _gone(request)
+        raise web.HTTPServiceUnavailable
 
     app = app_of(handler)
     setup(app, tracing)
     async with Serving(app) as service:
         async with service.connection(get("/")) as reader:
-            await reader.read()
+            await reader.readuntil(b"first")
         span = await recorder.one()
-    assert _said(span) == (None, "ValueError", None)
-    assert [event.name for event in span.events] == ["exception"]
+    assert _said(span) == (202, "client_disconnect", "client_disconnect")
 
 
 async def test_an_error_in_a_generated_body_is_told(tracing: Tracing, recorder: Recorder) -> None:
@@ -437,6 +581,113 @@ async def test_an_error_in_a_generated_body_is_told(tracing: Tracing, recorder: 
     assert _said(span) == (200, "ValueError", None)
     assert span.status.description == "ValueError: no second"
     assert [event.name for event in span.events] == ["exception"]
+
+
+@pytest.mark.parametrize("when", ["at once", "midway"])
+@pytest.mark.parametrize("kind", [ValueError, ConnectionResetError, web.HTTPNotFound])
+async def test_a_body_that_fails_tells_what_had_been_sent(
+    tracing: Tracing, recorder: Recorder, kind: type[Exception], when: str
+) -> None:
+    """Its own error, and no client is blamed; the status only when the client has it."""
+
+    async def handler(_request: web.Request) -> web.Response:
+        async def body() -> AsyncIterator[bytes]:
+            if when == "midway":
+                yield b"first"
+            raise kind
+
+        return web.Response(body=body(), status=202)
+
+    app = app_of(handler)
+    setup(app, tracing)
+    async with Serving(app) as service:
+        async with service.connection(get("/")) as reader:
+            wire = await reader.read()
+        span = await recorder.one()
+    status_code, error, reason = _said(span)
+    assert (status_code == 202) is wire.startswith(b"HTTP/1.1 202 ")
+    assert status_code in (None, 202)
+    # aiohttp takes a body's ConnectionError for its own, and shows nobody which one it was.
+    assert error == error_type(ConnectionError if kind is ConnectionResetError else kind)
+    assert reason is None
+    assert span.status.status_code is StatusCode.ERROR
+
+
+async def test_a_body_that_notices_the_client_is_gone_tells_that(
+    tracing: Tracing, recorder: Recorder
+) -> None:
+    """It wrote nothing to find out, and its ConnectionError is about the client."""
+
+    async def handler(request: web.Request) -> web.Response:
+        async def body() -> AsyncIterator[bytes]:
+            yield b"first"
+            await _gone(request)
+            raise ConnectionResetError
+
+        return web.Response(body=body())
+
+    app = app_of(handler)
+    setup(app, tracing)
+    async with Serving(app) as service:
+        async with service.connection(get("/")) as reader:
+            await reader.readuntil(b"first")
+        span = await recorder.one()
+    assert _said(span) == (200, "client_disconnect", "client_disconnect")
+
+
+async def test_a_client_that_is_hung_up_on_while_it_is_slow_is_told(
+    tracing: Tracing, recorder: Recorder
+) -> None:
+    """It said that it says no more; what it has not read yet keeps the connection."""
+
+    async def handler(request: web.Request) -> web.Response:
+        async def body() -> AsyncIterator[bytes]:
+            transport = request.transport
+            assert transport is not None
+            transport.set_write_buffer_limits(high=1_000_000_000)
+            yield b"x" * 50_000_000
+            await until(transport.is_closing)
+            yield b"never"
+
+        return web.Response(body=body())
+
+    app = app_of(handler)
+    setup(app, tracing)
+    async with Serving(app) as service:
+        _, writer = await asyncio.open_connection("127.0.0.1", service.port)
+        writer.write(get("/"))
+        await until(lambda: recorder.started == 1)
+        writer.write_eof()
+        span = await recorder.one()
+        writer.transport.abort()
+    assert _said(span) == (200, "client_disconnect", "client_disconnect")
+
+
+@pytest.mark.parametrize("kind", ["error", "stream", "nothing"])
+@pytest.mark.parametrize("is_complete", [True, False])
+async def test_another_response_than_the_one_that_began_is_an_error(
+    tracing: Tracing, recorder: Recorder, kind: str, is_complete: bool
+) -> None:
+    """aiohttp writes it all the same, where the client does not expect it."""
+
+    async def handler(request: web.Request) -> web.StreamResponse | None:
+        response = web.StreamResponse(status=202)
+        await response.prepare(request)
+        await response.write(b"first")
+        if is_complete:
+            await response.write_eof()
+        if kind == "nothing":
+            return None
+        return web.Response(status=503) if kind == "error" else web.StreamResponse()
+
+    app = app_of(handler)
+    setup(app, tracing)
+    async with Serving(app) as service:
+        async with service.connection(get("/", "Connection: close")) as reader:
+            assert (await reader.read()).startswith(b"HTTP/1.1 202 ")
+        span = await recorder.one()
+    assert _said(span) == (202, "response_replaced", None)
+    assert span.status.status_code is StatusCode.ERROR
 
 
 # --- responses that take their time --------------------------------------------------------------
@@ -535,27 +786,120 @@ async def test_a_websocket_has_one_span_until_it_closes(
     assert _said(span) == (101, None, None)
 
 
-async def test_a_response_replaced_further_out_is_no_disconnect(
-    tracing: Tracing, recorder: Recorder
+@pytest.mark.parametrize("kind", ["socket", "nothing", "response", "error"])
+async def test_a_websocket_that_was_closed_is_over_whatever_its_handler_returns(
+    tracing: Tracing, recorder: Recorder, kind: str
 ) -> None:
-    """A stream that the parent application throws away was not cut off by the client."""
+    """The client said goodbye, and gets nothing of it."""
 
-    async def stream(_request: web.Request) -> web.StreamResponse:
-        return web.StreamResponse()
+    async def handler(request: web.Request) -> web.StreamResponse | None:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for _ in socket:
+            pass
+        if kind == "error":
+            raise web.HTTPNotFound
+        return {"socket": socket, "response": web.Response(status=200)}.get(kind)
+
+    app = app_of(handler)
+    setup(app, tracing)
+    async with Serving(app) as service:
+        async with service.session.ws_connect(f"http://127.0.0.1:{service.port}/") as socket:
+            await socket.send_str("hello")
+            await socket.close()
+        span = await recorder.one()
+    if kind == "error":
+        assert _said(span) == (101, "aiohttp.web_exceptions.HTTPNotFound", None)
+    else:
+        assert _said(span) == (101, None, None)
+    assert (span.attributes or {})["asynctrace.websocket.messages.received"] == 1
+
+
+@pytest.mark.parametrize("connection", ["close", "keep-alive"])
+@pytest.mark.parametrize("kind", ["stream", "generated", "compressed"])
+async def test_a_response_replaced_further_out_is_no_disconnect(
+    tracing: Tracing, recorder: Recorder, kind: str, connection: str
+) -> None:
+    """What the parent application sends instead is what the client gets, and the span tells."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        if kind == "generated":
+            return await _generated(request)
+        response = web.StreamResponse() if kind == "stream" else web.Response(body=b"x" * 5000)
+        response.enable_compression(web.ContentCoding.gzip)
+        return response
 
     @web.middleware
     async def replace(request: web.Request, handler: object) -> web.StreamResponse:
         await handler(request)  # type: ignore[operator]
-        return web.Response(text="instead")
+        return web.Response(text="instead", status=418)
 
-    inner = app_of(stream)
+    inner = app_of(handler)
     setup(inner, tracing)
     outer = web.Application(middlewares=[replace])
     outer.add_subapp("/inner", inner)
     async with Serving(outer) as service:
-        assert await service.fetch("/inner/") == (200, "instead")
+        async with service.connection(get("/inner/", f"Connection: {connection}")) as reader:
+            await reader.readuntil(b"instead")
         span = await recorder.one()
-    assert _said(span) == (200, None, None)
+    assert _said(span) == (418, None, None)
+    assert (span.attributes or {})["http.response.body.size"] == len("instead")
+
+
+@pytest.mark.parametrize("kind", ["left", "failed"])
+async def test_a_replacement_that_is_not_sent_to_its_end_is_no_success(
+    tracing: Tracing, recorder: Recorder, kind: str
+) -> None:
+    """Whether the client left before its end, or its body failed."""
+
+    async def handler(_request: web.Request) -> web.StreamResponse:
+        return web.Response(body=io.BytesIO(b"never"))
+
+    @web.middleware
+    async def replace(request: web.Request, handler: object) -> web.StreamResponse:
+        await handler(request)  # type: ignore[operator]
+
+        async def body() -> AsyncIterator[bytes]:
+            yield b"first"
+            if kind == "failed":
+                raise ConnectionResetError
+            await _gone(request)
+
+        return web.Response(body=body())
+
+    inner = app_of(handler)
+    setup(inner, tracing)
+    outer = web.Application(middlewares=[replace])
+    outer.add_subapp("/inner", inner)
+    async with Serving(outer) as service:
+        async with service.connection(get("/inner/")) as reader:
+            await reader.readuntil(b"first")
+            if kind == "failed":
+                await reader.read()
+        span = await recorder.one()
+    reason = "client_disconnect" if kind == "left" else None
+    assert _said(span) == (None, reason or "ConnectionError", reason)
+
+
+async def test_a_signal_that_fails_is_not_blamed_on_the_client(
+    tracing: Tracing, recorder: Recorder
+) -> None:
+    """By an error of some connection of its own, before anything is sent."""
+
+    async def handler(_request: web.Request) -> web.Response:
+        return web.Response(body=io.BytesIO(b"never"))
+
+    async def fail(_request: web.Request, _response: web.StreamResponse) -> None:
+        raise ConnectionResetError
+
+    app = app_of(handler)
+    app.on_response_prepare.append(fail)
+    setup(app, tracing)
+    async with Serving(app) as service:
+        async with service.connection(get("/")) as reader:
+            assert await reader.read() == b""
+        span = await recorder.one()
+    assert _said(span) == (None, "ConnectionError", None)
 
 
 async def test_a_span_that_the_handler_ended_is_left_alone(

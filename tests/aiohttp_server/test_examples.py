@@ -19,7 +19,7 @@ from aiohttp import web
 
 from asynctrace.otlp.records import SpanRecord
 from asynctrace.viewer import Collector
-from tests.aiohttp_server.harness import COUNTS, PATIENCE, Serving
+from tests.aiohttp_server.harness import PATIENCE, Serving
 
 ROOT = Path(__file__).parents[2]
 SERVER = 2
@@ -105,8 +105,7 @@ async def test_streaming_service(collector: Collector) -> None:
         _, text = await service.fetch("/report")
         headers = await service.headers("/events")
     report, events = await _servers(collector, 2)
-    if COUNTS:
-        assert report.attributes["http.response.body.size"] == len(text)
+    assert report.attributes["http.response.body.size"] == len(text)
     assert (report.end - report.start) > 30_000_000
     assert events.trace_id in headers["traceresponse"]
     lines = [span for span in collector.spans if span.name == "compute line"]
