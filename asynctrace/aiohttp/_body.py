@@ -111,6 +111,8 @@ MeteredWriter.__name__ = MeteredWriter.__qualname__ = StreamWriter.__name__
 def meter_body(request: web.Request) -> None:
     """Meter the response of `request`, which has not begun. Does nothing with a foreign writer."""
     writer = request.writer
+    # Request and response keep their writer under private names. One of another class can stay
+    # where it is, and no name of aiohttp's is touched.
     if type(writer) is StreamWriter:
         writer.__class__ = MeteredWriter
         writer.asynctrace_meter = BodyMeter()  # type: ignore[attr-defined]
