@@ -49,7 +49,7 @@ class BodyMeter:
         """
         code = status_line[9:12]  # after "HTTP/1.1 ", by RFC 9112
         self.status = int(code) if code.isdecimal() else None
-        text = "".join((status_line, *headers.keys(), *headers.values()))
+        text = status_line + "".join(name + value for name, value in headers.items())
         head = len(text.encode(errors="ignore")) + len(": \r\n") * len(headers) + len("\r\n\r\n")
         self._told = output_size + head
 

@@ -1,20 +1,22 @@
 """The middleware: one SERVER span per request, current while the request is handled.
 
 Hot: it runs for each request, sampled or not, between other code, so that what counts is how many
-functions and objects are touched. Therefore all that happens to a usual request is in line (a call
-for its beginning and one for its end would make tracing cost a tenth more), and everything else is
-somewhere else. What can wait until the sampler has decided waits, and what is the same for the next
-request is kept.
+functions and objects are touched. Therefore what happens to every usual request is in line (a call
+for its beginning and one for its end would cost a caller who does not sample a tenth more), and
+everything else is somewhere else. What can wait until the sampler has decided waits, and what is
+the same for the next request is kept.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from aiohttp.web import Response
+from multidict import CIMultiDictProxy
 from opentelemetry.context import Context
 from opentelemetry.trace import Span as ApiSpan
 from opentelemetry.trace import SpanKind
@@ -28,6 +30,7 @@ from asynctrace.aiohttp._request import (
     TRACEPARENT,
     TRACESTATE,
     UPGRADE,
+    USER_AGENT,
     Target,
     caller_of,
 )
@@ -36,6 +39,7 @@ from asynctrace.aiohttp._websocket import Conversation, watch_upgrade
 from asynctrace.context import attach, detach
 from asynctrace.context.current import NOTHING, SPAN_KEY, VARIABLE
 from asynctrace.propagation import remote_span
+from asynctrace.propagation.tracestate import parse_tracestate
 from asynctrace.trace.received import RECORDED, ReceivedSpan, match_sampled
 from asynctrace.trace.span import DroppedSpan, Span
 from asynctrace.trace.unsampled import UnsampledSpan, match_unsampled
@@ -95,23 +99,8 @@ def middleware(server: ServerTracing) -> Middleware:
                         span = unsampled = _new(UnsampledSpan)
                         unsampled._headers = headers
                     else:
-                        # Of several nobody can tell which is meant: as if there were none.
-                        traceparent = traceparents[0] if len(traceparents) == 1 else ""
-                        if (not traceparent or match_sampled(traceparent)) and HOST in headers:
-                            facts = (
-                                headers,
-                                request.scheme,
-                                request.version,
-                                request.rel_url,
-                                request.remote,
-                            )
-                            span = server.receive(
-                                target.name, _SERVER, traceparent, headers, target.describe, facts
-                            )
-                        if span is not None:
-                            if target.streams or UPGRADE in headers:
-                                _watch(request, target, span)
-                        elif traceparent:
+                        span = _receive(server, request, target, headers, traceparents)
+                        if span is None and traceparents:
                             parent = remote_span(traceparents, headers.getall(TRACESTATE, ()))
                 if span is None:
                     build = target.attributes
@@ -168,6 +157,36 @@ def middleware(server: ServerTracing) -> Middleware:
         return response
 
     return trace_request
+
+
+def _receive(
+    server: ServerTracing,
+    request: web.Request,
+    target: Target,
+    headers: CIMultiDictProxy[str],
+    traceparents: Sequence[str],
+) -> ApiSpan | None:
+    """The span of a request that says nothing unusual, begins a trace, or is sampled; else None."""
+    # Of several headers nobody can tell which is meant: as if there were none.
+    traceparent = traceparents[0] if len(traceparents) == 1 else ""
+    if traceparent and not match_sampled(traceparent):
+        return None
+    host = headers.get(HOST)
+    if host is None:
+        return None
+    states = headers.getall(TRACESTATE, ()) if traceparent else ()
+    state = parse_tracestate(states) if states else None
+    try:
+        # Not the request itself, nor its headers: they may be large, and are the application's.
+        scheme, version, url = request.scheme, request.version, request.rel_url
+        facts = host, scheme, version, url, request.remote, headers.get(USER_AGENT)
+    except Exception as error:  # of an odd transport
+        server.fault("attributes", error)
+        return None
+    span = server.receive(target.name, _SERVER, traceparent, state, target.describe, facts)
+    if span is not None and (target.streams or UPGRADE in headers):
+        _watch(request, target, span)
+    return span
 
 
 def _watch(request: web.Request, target: Target, span: ApiSpan) -> None:

@@ -32,8 +32,8 @@ UPGRADE: Final = hdrs.UPGRADE
 HOST: Final = hdrs.HOST
 USER_AGENT: Final = hdrs.USER_AGENT
 
-Facts: TypeAlias = "tuple[CIMultiDictProxy[str], str, HttpVersion, URL, str | None]"
-"""Of a request: its headers, scheme, version and URL, and the client's address."""
+Facts: TypeAlias = "tuple[str | None, str, HttpVersion, URL, str | None, str | None]"
+"""Of a request: its Host, scheme, version and URL, the client's address, its User-Agent."""
 
 _PREPARE: Final = web.StreamResponse.prepare.__name__
 
@@ -72,15 +72,15 @@ class Target:
         what the request itself keeps.
         """
         headers = request.headers
-        facts = headers, request.scheme, request.version, request.rel_url, request.remote
-        return self.describe(facts, None if HOST in headers else _own_address(request))
+        host, agent = headers.get(HOST), headers.get(USER_AGENT)
+        facts = host, request.scheme, request.version, request.rel_url, request.remote, agent
+        return self.describe(facts, _own_address(request) if host is None else None)
 
     def describe(
         self, facts: Facts, server: tuple[str, int | None] | None = None
     ) -> semconv.Attributes:
         """The same by what was noted of the request; `server` is told to a client without Host."""
-        headers, scheme, version, url, client = facts
-        host = headers.get(HOST)
+        host, scheme, version, url, client, agent = facts
         attributes = (
             self._servers.get((host, scheme, version))
             or self._describe_server(host, scheme, version, server)
@@ -90,7 +90,7 @@ class Target:
             attributes[URL_QUERY] = redact_query(query)
         if client:
             attributes[CLIENT_ADDRESS] = client
-        if agent := headers.get(USER_AGENT):
+        if agent:
             attributes[USER_AGENT_ORIGINAL] = agent
         return attributes
 

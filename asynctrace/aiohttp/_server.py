@@ -8,11 +8,10 @@ from typing import Final, Protocol
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
-from multidict import CIMultiDictProxy
 from opentelemetry.context import Context
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.sdk.trace.id_generator import IdGenerator
-from opentelemetry.trace import INVALID_SPAN, Link, SpanKind, set_span_in_context
+from opentelemetry.trace import INVALID_SPAN, Link, SpanKind, TraceState, set_span_in_context
 from opentelemetry.trace import Span as ApiSpan
 from opentelemetry.trace import Tracer as ApiTracer
 
@@ -241,7 +240,7 @@ class _Receive(Protocol):
         name: str,
         kind: SpanKind,
         traceparent: str,
-        headers: CIMultiDictProxy[str],
+        state: TraceState | None,
         build: Callable[[Facts], semconv.Attributes],
         facts: Facts,
         /,

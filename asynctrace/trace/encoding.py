@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, SpanKind, TraceState
+from opentelemetry.util.types import AnyValue
 
 from asynctrace.otlp.encode import SpanEncoder
-from asynctrace.propagation.tracestate import parse_tracestate
 
 from .received import ReceivedSpan
 from .span import UNSET_STATUS, Span
-from .unsampled import TRACESTATE
 
 # `SpanFlags` of OTLP's trace.proto. The eight bits for the trace flags stay zero, as in
 # OpenTelemetry's own encoder for Python.
@@ -33,9 +33,9 @@ def encode(span: ReadableSpan) -> bytes:
     Takes what the processors left in the span. Any span of the SDK will do, ours are faster. Never
     raises for what a span was filled with: what OTLP cannot express is left out, see `SpanEncoder`.
     """
-    if type(span) is ReceivedSpan and span._facts is not None:
+    if type(span) is ReceivedSpan and span._facts is not None and span._outcome is not None:
         try:
-            return _encode_unread(span, span._facts)
+            return _encode_unread(span, span._facts, span._outcome)
         except Exception:  # repaired below
             pass
     elif type(span) is Span or type(span) is ReceivedSpan:
@@ -67,21 +67,18 @@ def encode(span: ReadableSpan) -> bytes:
     return _encode_carefully(span)
 
 
-def _encode_unread(span: ReceivedSpan, facts: Any) -> bytes:
-    """A span whose attributes nobody has asked for: nor is it given any, now that it has ended."""
-    state: TraceState | None
+def _encode_unread(span: ReceivedSpan, facts: Any, outcome: Mapping[str, AnyValue]) -> bytes:
+    """A span whose attributes nobody has asked for before its end, of which nobody was told."""
     if traceparent := span._traceparent:
         trace_id, parent_id = int(traceparent[3:35], 16), int(traceparent[36:52], 16)
-        states = span._headers.getall(TRACESTATE, ())
-        state = parse_tracestate(states) if states else None
         flags = _HAS_IS_REMOTE | _PARENT_IS_REMOTE
     else:
-        trace_id, parent_id, state = span._trace_id, span._parent_id, span._trace_state
+        trace_id, parent_id = span._trace_id, span._parent_id
         flags = _HAS_IS_REMOTE | _PARENT_IS_REMOTE if span._parent_is_remote else _HAS_IS_REMOTE
     attributes = span._describe(facts)
-    if span._outcome is not None:
-        attributes.update(span._outcome)
+    attributes.update(outcome)
     status = span._status
+    state = span._trace_state
     return _write(
         trace_id,
         span._span_id,

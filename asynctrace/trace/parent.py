@@ -53,7 +53,7 @@ def inherit(core: Core, parent: Parent | None) -> tuple[int, int, TraceState | N
 def as_parent(core: Core, span: object) -> Parent | None:
     """Any span of any make as a parent; None when it names no trace. Never raises."""
     if type(span) in PARENTS:
-        return span  # type: ignore[return-value]  # one of the three, exactly
+        return span  # type: ignore[return-value]  # one of these, exactly
     if span is INVALID_SPAN or not isinstance(span, ApiSpan):
         return None
     try:

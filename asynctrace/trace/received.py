@@ -10,13 +10,15 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from opentelemetry.trace import SpanContext
 from opentelemetry.util.types import AnyValue
 
 from asynctrace.propagation.tracecontext import remote_span
 
 from .ids import RANDOM_TRACE_ID
+from .lean import LeanSpan
+from .readable import RecordedSpan
 from .span import Span
-from .unsampled import TRACESTATE, Headers
 
 SAMPLED: Final = 1
 
@@ -53,27 +55,25 @@ class ReceivedSpan(Span):
 
     _traceparent: str
     """As `match_sampled` matched it; empty where a trace begins, and when it was read."""
-    _headers: Headers
     _facts: Any
     """What `_describe` makes the attributes of; None when it has."""
     _describe: Callable[[Any], dict[str, AnyValue]]
     _outcome: Mapping[str, AnyValue] | None = None
-    """The attributes of the end."""
+    """The attributes of the end, when it came by `end_with` and no processor was told of it."""
 
     def _read_caller(self) -> None:
         traceparent = self._traceparent
         if not traceparent:  # there is no caller, or another thread was faster
             return
-        caller = remote_span((traceparent,), self._headers.getall(TRACESTATE, ()))
+        caller = remote_span((traceparent,), ())
         assert caller is not None
         # Not over what somebody has assigned meanwhile.
         keep = vars(self).setdefault
         keep("_trace_id", caller._trace_id)
         keep("_trace_flags", caller._trace_flags & RANDOM_TRACE_ID | SAMPLED)
-        keep("_trace_state", caller._trace_state)
         keep("_parent_id", caller._span_id)
         keep("_parent_flags", caller._trace_flags)
-        keep("_parent_state", caller._trace_state)
+        keep("_parent_state", self._trace_state)
         keep("_parent_is_remote", True)
         self._traceparent = ""
 
@@ -94,17 +94,45 @@ class ReceivedSpan(Span):
 
     _trace_id = _Unread(_read_caller)
     _trace_flags = _Unread(_read_caller)
-    _trace_state = _Unread(_read_caller)
     _parent_id = _Unread(_read_caller, 0)
     _parent_flags = _Unread(_read_caller, 0)
     _parent_state = _Unread(_read_caller)
     _parent_is_remote = _Unread(_read_caller, False)
     _attributes = _Unread(_read_attributes)
 
+    @property
+    def _context(self) -> SpanContext:
+        return self.get_span_context()
+
+    @_context.setter
+    def _context(self, context: SpanContext) -> None:
+        self._read_caller()  # so that it is not read over this
+        LeanSpan._context.fset(self, context)  # type: ignore[attr-defined]
+
+    @property
+    def _parent(self) -> SpanContext | None:
+        return self.parent
+
+    @_parent.setter
+    def _parent(self, parent: SpanContext | None) -> None:
+        self._read_caller()
+        RecordedSpan._parent.fset(self, parent)  # type: ignore[attr-defined]
+
+    def end(self, end_time: int | None = None) -> None:
+        # Whoever is told of it may put something else in the place of any field.
+        self._read_caller()
+        self._read_attributes()
+        super().end(end_time)
+
     def end_with(self, attributes: Mapping[str, AnyValue]) -> None:
         core = self._tracer._core
         on_end = core.quick_end
-        if on_end is None or self._facts is None or self._end_time is not None:
+        if (
+            on_end is None
+            or self._facts is None
+            or not (self._traceparent or self._trace_flags & SAMPLED)
+            or self._end_time is not None
+        ):
             super().end_with(attributes)
             return
         self._outcome = attributes

@@ -30,10 +30,9 @@ from .base_tracer import BaseTracer
 from .ids import RANDOM_TRACE_ID
 from .lateness import note_late_child
 from .parent import PARENTS, Parent, as_parent, inherit
-from .received import ReceivedSpan
+from .received import RECORDED, ReceivedSpan
 from .sampling import decide
 from .span import DroppedSpan, Span
-from .unsampled import Headers
 
 if TYPE_CHECKING:
     from .core import Core
@@ -148,7 +147,7 @@ class Tracer(BaseTracer):
             trace_id, rule = getrandbits(128) or core.ids.trace_id(), rules.root
             inherited, state = RANDOM_TRACE_ID, None
         elif type(parent) in PARENTS:
-            known: Parent = parent  # type: ignore[assignment]  # one of the three, exactly
+            known: Parent = parent  # type: ignore[assignment]  # one of these, exactly
             trace_id, inherited, state = known._trace_id, known._trace_flags, known._trace_state
             if type(parent) is RemoteSpan:
                 rule = rules.remote_sampled if inherited & _SAMPLED else rules.remote_not_sampled
@@ -187,8 +186,8 @@ class Tracer(BaseTracer):
             span._parent_flags = inherited
             span._parent_state = state
             span._parent_is_remote = type(parent) is RemoteSpan
-            if isinstance(known, Span) and known._end_time is not None:
-                note_late_child(span, known)
+            if type(known) in RECORDED and known._end_time is not None:  # type: ignore[union-attr]
+                note_late_child(span, known)  # type: ignore[arg-type]
         open_spans = core.open_spans
         if len(open_spans.table) < open_spans.bound or open_spans.make_room():
             open_spans.table[span_id] = ref(span)
@@ -199,14 +198,14 @@ class Tracer(BaseTracer):
         name: str,
         kind: SpanKind,
         traceparent: str,
-        headers: Headers,
+        state: TraceState | None,
         build: Callable[[S], dict[str, AnyValue]],
         facts: S,
     ) -> ReceivedSpan | None:
         """Starts the span of a request that says nothing unusual, and reads it later.
 
-        `traceparent` is one that `match_sampled` matches, or empty, where a trace begins; `headers`
-        may have a `tracestate` besides. `build(facts)` makes the attributes, as in `start_lazily`,
+        `traceparent` is one that `match_sampled` matches, or empty, where a trace begins; `state`
+        is the caller's besides. `build(facts)` makes the attributes, as in `start_lazily`,
         but not before they are asked for, and in any thread. So the facts must not change, nor may
         they be much: they are kept for as long.
 
@@ -226,7 +225,6 @@ class Tracer(BaseTracer):
             span = _new(ReceivedSpan)
             span._trace_id = getrandbits(128) or core.ids.trace_id()
             span._trace_flags = RANDOM_TRACE_ID | _SAMPLED
-            span._trace_state = None
             span._parent_id = 0
             span._parent_is_remote = False
         span._start_time = core.clock()
@@ -234,7 +232,7 @@ class Tracer(BaseTracer):
         span._name = name
         span._kind = kind
         span._traceparent = traceparent
-        span._headers = headers
+        span._trace_state = state
         span._describe = build
         span._facts = facts
         span._span_id = span_id = getrandbits(64) or core.ids.span_id()
@@ -320,8 +318,8 @@ class Tracer(BaseTracer):
             span._parent_state = parent._trace_state
             if type(parent) is RemoteSpan:
                 span._parent_is_remote = True
-            elif isinstance(parent, Span) and parent._end_time is not None:
-                note_late_child(span, parent)
+            elif type(parent) in RECORDED and parent._end_time is not None:  # type: ignore[union-attr]
+                note_late_child(span, parent)  # type: ignore[arg-type]
         # Last of all: other threads find it there.
         open_spans = core.open_spans
         if len(open_spans.table) < open_spans.bound or open_spans.make_room():

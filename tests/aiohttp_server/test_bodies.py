@@ -18,6 +18,7 @@ from aiohttp.test_utils import make_mocked_request
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from asynctrace import semconv
 from asynctrace.aiohttp import flush_after, setup
 from asynctrace.aiohttp._body import BodyMeter, size_of
 from asynctrace.aiohttp._request import _begins_responses
@@ -95,6 +96,27 @@ async def test_the_size_of_a_body_is_what_went_over_the_wire(
     """Without headers and chunks' framing; compressed, when it was."""
     attributes, size = await _sent(handler, tracing, recorder)
     assert attributes["http.response.body.size"] == size > 0
+
+
+@pytest.mark.parametrize("body", [b"", b"abc", b"a" * 300])
+async def test_a_header_that_comes_twice_is_no_body(
+    tracing: Tracing, recorder: Recorder, body: bytes
+) -> None:
+    """Cookies, for example: each has a header of its own."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        for number in range(5):
+            response.headers.add("Link", f"</{number}>; rel=preload")
+            response.set_cookie(f"cookie{number}", "value")
+        await response.prepare(request)
+        if body:
+            await response.write(body)
+        return response
+
+    attributes, size = await _sent(handle, tracing, recorder)
+    assert attributes["http.response.body.size"] == size == len(body)
+    assert (semconv.TIME_TO_FIRST_BYTE in attributes) is bool(body)
 
 
 @pytest.mark.parametrize("handler", [stream, generated, events])

@@ -134,3 +134,22 @@ async def test_a_fault_without_a_provider_of_ours_is_logged(
     assert caplog.messages == [
         "somewhere failed with RuntimeError: ours; tracing goes on without it"
     ]
+
+
+@pytest.mark.may_block("writes log lines")
+async def test_a_request_that_cannot_be_described_has_a_span(
+    tracing: Tracing, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a transport that has an odd idea of its client, say: all but the attributes is told."""
+
+    def fail(_request: web.Request) -> str:
+        raise IndexError("ours")
+
+    monkeypatch.setattr(web.Request, "remote", property(fail))
+    app = app_of(_handler)
+    setup(app, tracing)
+    async with Serving(app) as service:
+        assert await service.fetch("/") == (200, "fine")
+    span = await recorder.one()
+    assert span.attributes == {"http.response.status_code": 200}
+    assert tracing.statistics().faults["attributes"] >= 1

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from multidict import CIMultiDict, CIMultiDictProxy
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.sampling import (
     ALWAYS_OFF,
@@ -21,6 +20,7 @@ from opentelemetry.sdk.trace.sampling import (
 from opentelemetry.trace import SpanContext, SpanKind, StatusCode, TraceFlags
 
 from asynctrace.propagation import remote_span
+from asynctrace.propagation.tracestate import parse_tracestate
 from asynctrace.trace.encoding import encode
 from asynctrace.trace.received import ReceivedSpan, match_sampled
 from asynctrace.trace.span import Span
@@ -43,6 +43,7 @@ USES: dict[str, Use] = {
     "link": lambda span: span.add_link(SpanContext(1, 2, is_remote=True)),
     "status": lambda span: span.set_status(StatusCode.ERROR, "why"),
     "name": lambda span: span.update_name("other"),
+    "adopt": lambda span: setattr(span, "_parent", SpanContext(5, 6, is_remote=True)),
     "move": lambda span: setattr(span, "_context", SpanContext(3, 4, False, TraceFlags(1))),
     "repr": repr,
     "json": lambda span: span.to_json(),
@@ -58,16 +59,11 @@ def describe(path: str) -> dict[str, Any]:
     return {"http.request.method": "GET", "url.path": path}
 
 
-def headers_of(*tracestates: str) -> CIMultiDictProxy[str]:
-    return CIMultiDictProxy(CIMultiDict([("tracestate", state) for state in tracestates]))
-
-
 def received(
     traced: Traced, traceparent: str = TRACEPARENT, *tracestates: str, build: Any = describe
 ) -> ReceivedSpan:
-    span = traced.tracer.start_received(
-        "GET /", SERVER, traceparent, headers_of(*tracestates), build, "/"
-    )
+    state = parse_tracestate(tracestates) if traceparent else None
+    span = traced.tracer.start_received("GET /", SERVER, traceparent, state, build, "/")
     assert span is not None
     return span
 
@@ -110,7 +106,7 @@ def test_whatever_is_asked_of_it_it_is_the_same_span(
             span.update_trusted({"http.response.status_code": 200})
             span.end()
         for use in after:
-            if use not in ("move", "json", "repr", "trace id", "parent", "attributes"):
+            if use not in ("move", "adopt", "json", "repr", "trace id", "parent", "attributes"):
                 continue  # refused, and said so
             USES[use](span)
     assert message(late) == message(at_once)
@@ -205,7 +201,7 @@ def test_threads_that_ask_at_once_get_the_same_answers(traced: Traced) -> None:
 def test_only_where_the_decision_is_known_before(sampler: Sampler, traceparent: str) -> None:
     """Whatever else is wanted, `start_lazily` sees to it."""
     tracer = Traced(sampler=sampler).tracer
-    assert tracer.start_received("x", SERVER, traceparent, headers_of(), describe, "/") is None
+    assert tracer.start_received("x", SERVER, traceparent, None, describe, "/") is None
 
 
 def test_not_beside_a_processor(traced: Traced) -> None:
@@ -218,11 +214,30 @@ def test_not_beside_a_processor(traced: Traced) -> None:
             seen.append(dict(span.attributes))
 
     traced.provider.add_span_processor(Seeing())
-    assert (
-        traced.tracer.start_received("x", SERVER, TRACEPARENT, headers_of(), describe, "/") is None
-    )
+    assert traced.tracer.start_received("x", SERVER, TRACEPARENT, None, describe, "/") is None
     early.end_with({"http.response.status_code": 200})
     assert seen == [{**describe("/"), "http.response.status_code": 200}]
+
+
+def test_what_a_processor_puts_in_its_place_is_sent(traced: Traced) -> None:
+    """Also one that comes when the span is open, and nobody has read it."""
+    span = received(traced)
+
+    class Scrubbing(SpanProcessor):
+        def on_end(self, span: Any) -> None:
+            span._attributes = {"scrubbed": True}
+
+    traced.provider.add_span_processor(Scrubbing())
+    span.end()
+    assert [attribute.key for attribute in message(span).attributes] == ["scrubbed"]
+
+
+def test_what_is_moved_out_of_the_sample_is_not_sent(traced: Traced) -> None:
+    """A span's own flag decides, as of any other."""
+    span = received(traced)
+    span._context = SpanContext(3, 4, False, TraceFlags(0))
+    span.end_with({})
+    assert traced.sink.spans == []
 
 
 def test_an_ended_one_is_not_ended_again(traced: Traced) -> None:
