@@ -40,7 +40,7 @@ from asynctrace.context import attach, detach
 from asynctrace.context.current import NOTHING, SPAN_KEY, VARIABLE
 from asynctrace.propagation import remote_span
 from asynctrace.propagation.tracestate import parse_tracestate
-from asynctrace.trace.received import RECORDED, ReceivedSpan, match_sampled
+from asynctrace.trace.received import ReceivedSpan, match_sampled
 from asynctrace.trace.span import DroppedSpan, Span
 from asynctrace.trace.unsampled import UnsampledSpan, match_unsampled
 from asynctrace.tracing import running
@@ -191,7 +191,7 @@ def _receive(
 
 def _watch(request: web.Request, target: Target, span: ApiSpan) -> None:
     """Watch a body from its beginning, or a WebSocket, where there is a span to tell it."""
-    if type(span) not in RECORDED:
+    if type(span) is not ReceivedSpan and type(span) is not Span:
         return
     if target.streams:
         meter_body(request)

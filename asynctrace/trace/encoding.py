@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, SpanKind, TraceState
-from opentelemetry.util.types import AnyValue
 
 from asynctrace.otlp.encode import SpanEncoder
 
@@ -33,27 +29,29 @@ def encode(span: ReadableSpan) -> bytes:
     Takes what the processors left in the span. Any span of the SDK will do, ours are faster. Never
     raises for what a span was filled with: what OTLP cannot express is left out, see `SpanEncoder`.
     """
-    if type(span) is ReceivedSpan and span._facts is not None and span._outcome is not None:
-        try:
-            return _encode_unread(span, span._facts, span._outcome)
-        except Exception:  # repaired below
-            pass
-    elif type(span) is Span or type(span) is ReceivedSpan:
+    if type(span) is Span or type(span) is ReceivedSpan:
         # The fields themselves, in one call: a service encodes every one of its spans here.
         try:
+            if type(span) is ReceivedSpan and span._facts is not None and span._outcome is not None:
+                trace_id, parent_id, is_remote = _caller_of(span)
+                attributes = span._describe(span._facts)
+                attributes.update(span._outcome)
+            else:
+                trace_id, parent_id = span._trace_id, span._parent_id
+                is_remote, attributes = span._parent_is_remote, span._attributes
             status = span._status
             state = span._trace_state
             return _write(
-                span._trace_id,
+                trace_id,
                 span._span_id,
                 _header(state) if state else "",
-                span._parent_id,
-                _HAS_IS_REMOTE | _PARENT_IS_REMOTE if span._parent_is_remote else _HAS_IS_REMOTE,
+                parent_id,
+                _HAS_IS_REMOTE | _PARENT_IS_REMOTE if is_remote else _HAS_IS_REMOTE,
                 span._name,
                 span._kind._value_ + 1,  # as `_kind`
                 span._start_time,
                 span._end_time or 0,
-                span._attributes,
+                attributes,
                 span._dropped_attributes,
                 span._events,
                 span._dropped_events,
@@ -67,37 +65,11 @@ def encode(span: ReadableSpan) -> bytes:
     return _encode_carefully(span)
 
 
-def _encode_unread(span: ReceivedSpan, facts: Any, outcome: Mapping[str, AnyValue]) -> bytes:
-    """A span whose attributes nobody has asked for before its end, of which nobody was told."""
+def _caller_of(span: ReceivedSpan) -> tuple[int, int, bool]:
+    """The trace id, the parent's id, and whether it is remote, without leaving them in the span."""
     if traceparent := span._traceparent:
-        trace_id, parent_id = int(traceparent[3:35], 16), int(traceparent[36:52], 16)
-        flags = _HAS_IS_REMOTE | _PARENT_IS_REMOTE
-    else:
-        trace_id, parent_id = span._trace_id, span._parent_id
-        flags = _HAS_IS_REMOTE | _PARENT_IS_REMOTE if span._parent_is_remote else _HAS_IS_REMOTE
-    attributes = span._describe(facts)
-    attributes.update(outcome)
-    status = span._status
-    state = span._trace_state
-    return _write(
-        trace_id,
-        span._span_id,
-        _header(state) if state else "",
-        parent_id,
-        flags,
-        span._name,
-        span._kind._value_ + 1,  # as `_kind`
-        span._start_time,
-        span._end_time or 0,
-        attributes,
-        span._dropped_attributes,
-        span._events,
-        span._dropped_events,
-        span._links,
-        span._dropped_links,
-        0 if status is UNSET_STATUS else status.status_code.value,
-        None if status is UNSET_STATUS else status.description,
-    )
+        return int(traceparent[3:35], 16), int(traceparent[36:52], 16), True
+    return span._trace_id, span._parent_id, span._parent_is_remote
 
 
 def _encode_carefully(span: ReadableSpan) -> bytes:

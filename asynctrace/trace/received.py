@@ -107,7 +107,7 @@ class ReceivedSpan(Span):
     @_context.setter
     def _context(self, context: SpanContext) -> None:
         self._read_caller()  # so that it is not read over this
-        LeanSpan._context.fset(self, context)  # type: ignore[attr-defined]
+        LeanSpan._context.fset(self, context)  # type: ignore[attr-defined]  # a property has it
 
     @property
     def _parent(self) -> SpanContext | None:
@@ -116,7 +116,7 @@ class ReceivedSpan(Span):
     @_parent.setter
     def _parent(self, parent: SpanContext | None) -> None:
         self._read_caller()
-        RecordedSpan._parent.fset(self, parent)  # type: ignore[attr-defined]
+        RecordedSpan._parent.fset(self, parent)  # type: ignore[attr-defined]  # as above
 
     def end(self, end_time: int | None = None) -> None:
         # Whoever is told of it may put something else in the place of any field.
@@ -141,7 +141,3 @@ class ReceivedSpan(Span):
         self._end_time = core.clock()
         core.open_spans.table.pop(self._span_id, None)
         on_end(self)
-
-
-RECORDED: Final = frozenset({Span, ReceivedSpan})
-"""The types of our recorded spans, exactly: isinstance() of OpenTelemetry's is slow."""

@@ -30,7 +30,7 @@ from .base_tracer import BaseTracer
 from .ids import RANDOM_TRACE_ID
 from .lateness import note_late_child
 from .parent import PARENTS, Parent, as_parent, inherit
-from .received import RECORDED, ReceivedSpan
+from .received import ReceivedSpan
 from .sampling import decide
 from .span import DroppedSpan, Span
 
@@ -186,8 +186,8 @@ class Tracer(BaseTracer):
             span._parent_flags = inherited
             span._parent_state = state
             span._parent_is_remote = type(parent) is RemoteSpan
-            if type(known) in RECORDED and known._end_time is not None:  # type: ignore[union-attr]
-                note_late_child(span, known)  # type: ignore[arg-type]
+            if (type(known) is Span or type(known) is ReceivedSpan) and known._end_time is not None:
+                note_late_child(span, known)
         open_spans = core.open_spans
         if len(open_spans.table) < open_spans.bound or open_spans.make_room():
             open_spans.table[span_id] = ref(span)
@@ -318,8 +318,10 @@ class Tracer(BaseTracer):
             span._parent_state = parent._trace_state
             if type(parent) is RemoteSpan:
                 span._parent_is_remote = True
-            elif type(parent) in RECORDED and parent._end_time is not None:  # type: ignore[union-attr]
-                note_late_child(span, parent)  # type: ignore[arg-type]
+            elif (
+                type(parent) is Span or type(parent) is ReceivedSpan
+            ) and parent._end_time is not None:
+                note_late_child(span, parent)
         # Last of all: other threads find it there.
         open_spans = core.open_spans
         if len(open_spans.table) < open_spans.bound or open_spans.make_room():

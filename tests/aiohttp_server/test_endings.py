@@ -14,6 +14,7 @@ from unittest.mock import Mock
 import pytest
 from aiohttp import WSMsgType, web
 from aiohttp.test_utils import make_mocked_request
+from aiohttp.typedefs import Handler
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import trace
@@ -830,8 +831,8 @@ async def test_a_response_replaced_further_out_is_no_disconnect(
         return response
 
     @web.middleware
-    async def replace(request: web.Request, handler: object) -> web.StreamResponse:
-        await handler(request)  # type: ignore[operator]
+    async def replace(request: web.Request, handler: Handler) -> web.StreamResponse:
+        await handler(request)
         return web.Response(text="instead", status=418)
 
     inner = app_of(handler)
@@ -856,8 +857,8 @@ async def test_a_replacement_that_is_not_sent_to_its_end_is_no_success(
         return web.Response(body=io.BytesIO(b"never"))
 
     @web.middleware
-    async def replace(request: web.Request, handler: object) -> web.StreamResponse:
-        await handler(request)  # type: ignore[operator]
+    async def replace(request: web.Request, handler: Handler) -> web.StreamResponse:
+        await handler(request)
 
         async def body() -> AsyncIterator[bytes]:
             yield b"first"
